@@ -1,0 +1,69 @@
+"""Paths, one-line errors and quiet subprocesses, for every script here."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "target"
+RUST_TARGET = "aarch64-unknown-none-softfloat"
+# Below this QEMU's SMMUv3 has no stage 2.
+QEMU_LEAST = (8, 1)
+
+
+class Usage(Exception):
+    """Something the person can put right; its text is the one line they see."""
+
+
+def main(name, entry):
+    """Runs a script's entry point; a `Usage` becomes one line and status 2."""
+    try:
+        sys.exit(entry())
+    except Usage as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def say(text):
+    """One line of progress, on stderr so that stdout stays the script's product."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(*command, **options):
+    """Runs a command with its output captured and no input."""
+    return subprocess.run(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        **options,
+    )
+
+
+def last_line(text):
+    """The line of a failed command's output that says most: its last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def qemu_version(binary):
+    """(major, minor, micro) of a QEMU binary, or None where it isn't one."""
+    try:
+        words = run(binary, "--version").stdout.split()
+    except OSError:
+        return None
+    if words[:3] != ["QEMU", "emulator", "version"]:
+        return None
+    return tuple(int(part) for part in words[3].split(".")[:3] if part.isdigit())
+
+
+def find_qemu():
+    """The QEMU to use: the one that `QEMU` names, else the one on PATH."""
+    name = os.environ.get("QEMU") or "qemu-system-aarch64"
+    return shutil.which(name)
