@@ -1,7 +1,9 @@
-"""Paths, one-line errors and quiet subprocesses, for every script here."""
+"""Paths, one-line errors and subprocesses that outlive nobody, for every script."""
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +46,21 @@ def run(*command, **options):
         errors="replace",
         **options,
     )
+
+
+def die_with_parent():
+    """For `preexec_fn`: the child is killed when its parent dies, however it dies."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def replace_file(path, data):
+    """Writes a file so that others see all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    draft.replace(path)
 
 
 def last_line(text):

@@ -1,0 +1,161 @@
+"""The QEMU command line of a boot: machine, devices, disk, kernel command line.
+
+The boot tests put their boots together from the same functions, so that what
+they test is what `make run` starts.
+"""
+
+import hashlib
+import os
+import random
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .common import TARGET, Usage, find_qemu, qemu_version, replace_file
+
+BLOCK = 512
+GENERATED = TARGET / "disk.img"
+GENERATED_SIZE = 64 << 20
+# What is on the PCI bus, by slot: the NVMe is 00:01.0, edu 00:02.0.
+DEVICES = {
+    "nvme": ["-device", "nvme,serial=mastiff,drive=disk,bus=pcie.0,addr=1"],
+    "edu": ["-device", "edu,bus=pcie.0,addr=2"],
+}
+
+
+@dataclass
+class Boot:
+    """One boot, as the variables and options describe it."""
+
+    kernel: Path
+    qemu: str = ""
+    machine: str = "virt,iommu=smmuv3,gic-version=3"
+    cpu: str = "cortex-a72"
+    smp: str = "1"
+    mem: str = "1G"
+    disk: Path = None
+    disk_write: bool = False
+    devices: list = field(default_factory=lambda: list(DEVICES))
+    dtb: Path = None
+    overlays: list = field(default_factory=list)
+    bootargs: str = ""
+    run: str = None
+    interactive: bool = False
+    qemu_args: str = ""
+
+
+def qemu_binary(boot):
+    """The QEMU of this boot, checked to be one."""
+    if boot.qemu:
+        os.environ["QEMU"] = boot.qemu
+    found = find_qemu()
+    if not found:
+        raise Usage(f"no QEMU at `{boot.qemu}`" if boot.qemu else "no QEMU: run scripts/setup")
+    if not qemu_version(found):
+        raise Usage(f"`{found}` does not run as a QEMU")
+    return found
+
+
+def generated_disk():
+    """The disk of a boot that was given none: the same bytes on every machine."""
+    if not GENERATED.exists() or GENERATED.stat().st_size != GENERATED_SIZE:
+        replace_file(GENERATED, random.Random("mastiff").randbytes(GENERATED_SIZE))
+    return GENERATED
+
+
+def readable(path, what):
+    """The path, if it is a file that can be opened."""
+    try:
+        with open(path, "rb"):
+            return Path(path)
+    except OSError as error:
+        raise Usage(f"{what} {path}: {error.strerror}")
+
+
+def disk_size(path):
+    """A disk's size in bytes; the path may be a file or a block device."""
+    with open(path, "rb") as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def check_disk(path):
+    """A disk's path, if NVMe can show all of it."""
+    size = disk_size(readable(path, "DISK"))
+    if size == 0 or size % BLOCK:
+        raise Usage(f"DISK {path}: {size} bytes are not a whole number of {BLOCK}-byte blocks")
+    return path
+
+
+def sha256(path):
+    """A file's digest, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def kernel_command_line(boot):
+    """BOOTARGS, then what the runner adds: the commands, or the prompt."""
+    words = [boot.bootargs] if boot.bootargs else []
+    if boot.run is not None:
+        if '"' in boot.run:
+            raise Usage('RUN may not contain `"`: it ends up quoted on the kernel command line')
+        words.append(f'run="{boot.run}"')
+    elif boot.interactive:
+        words.append("interactive=1")
+    return " ".join(words)
+
+
+def machine_argument(boot):
+    """The `-M` argument; the tree of `virt` is kept the same from boot to boot."""
+    kind = boot.machine.split(",")[0]
+    if kind.split("-")[0] == "virt" and "dtb-randomness" not in boot.machine:
+        return boot.machine + ",dtb-randomness=off"
+    return boot.machine
+
+
+def device_arguments(boot):
+    """Disk and devices, and the semihosting that carries the exit status."""
+    arguments = ["-nodefaults", "-semihosting-config", "enable=on,target=native"]
+    if not boot.interactive:
+        # A reboot ends a boot that nobody watches.
+        arguments.append("-no-reboot")
+    for name in boot.devices:
+        if name not in DEVICES:
+            raise Usage(f"no device `{name}`; there are: {', '.join(DEVICES)}")
+        if name == "nvme":
+            path = str(boot.disk).replace(",", ",,")
+            mode = "off" if boot.disk_write else "on"
+            arguments += ["-drive", f"if=none,id=disk,format=raw,file={path},read-only={mode}"]
+        arguments += DEVICES[name]
+    try:
+        return arguments + shlex.split(boot.qemu_args)
+    except ValueError as error:
+        raise Usage(f"QEMU_ARGS: {error}")
+
+
+def check_sizes(boot):
+    """SMP and MEM, before QEMU says it in more words."""
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", boot.smp):
+        raise Usage(f"SMP={boot.smp} is not a number of CPUs, such as 1 or 4")
+    if not re.fullmatch(r"[1-9][0-9]*[KMGT]?", boot.mem, re.IGNORECASE):
+        raise Usage(f"MEM={boot.mem} is not a size, such as 512M or 1G")
+
+
+def command(boot, dtb=None):
+    """The whole command line."""
+    check_sizes(boot)
+    line = [qemu_binary(boot), "-M", machine_argument(boot), "-cpu", boot.cpu]
+    line += ["-smp", boot.smp, "-m", boot.mem, "-display", "none"]
+    if boot.interactive:
+        line += ["-serial", "mon:stdio"]
+    else:
+        line += ["-serial", "stdio", "-monitor", "none"]
+    line += device_arguments(boot)
+    line += ["-kernel", str(boot.kernel)]
+    if dtb:
+        line += ["-dtb", str(dtb)]
+    arguments = kernel_command_line(boot)
+    return line + (["-append", arguments] if arguments else [])

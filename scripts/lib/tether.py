@@ -1,0 +1,110 @@
+"""Runs one QEMU: bounded in time, its console passed on, nothing left behind."""
+
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+from .common import die_with_parent, say
+
+TIMED_OUT = 124
+CRASHED = 3
+BAD_USAGE = 2
+DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+class Stopped(Exception):
+    """A signal asked the runner to end."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number, _frame):
+    raise Stopped(number)
+
+
+class Terminal:
+    """Gives a terminal back as it was: QEMU makes it raw and may be killed."""
+
+    def __enter__(self):
+        self.saved = termios.tcgetattr(0) if sys.stdin and sys.stdin.isatty() else None
+        return self
+
+    def __exit__(self, *_):
+        if self.saved:
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            termios.tcsetattr(0, termios.TCSANOW, self.saved)
+
+
+def _copy(child, deadline, digests):
+    """Passes the console on until it ends; how many bytes, or None at the deadline."""
+    seen, tail = 0, b""
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return None
+        if not select.select([child.stdout], [], [], left)[0]:
+            continue
+        data = child.stdout.read1(65536)
+        if not data:
+            return seen
+        seen += len(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        *lines, tail = (tail + data).split(b"\n")
+        for line in lines:
+            digests.update(DIGEST.findall(line))
+
+
+def _end(child):
+    """Ends the child, if it still runs, by its id."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def boot(command, interactive, timeout):
+    """Boots and returns the exit status and the SHA-256 digests that were printed."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _stop)
+    digests = set()
+    with Terminal():
+        child = subprocess.Popen(
+            command,
+            stdin=None if interactive else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            seen = _copy(child, deadline, digests)
+            if seen is None:
+                say(f"qemu: no end within {timeout:g} s")
+                return TIMED_OUT, digests
+            # Its console is closed; what is left is to exit.
+            status = child.wait(10)
+        except Stopped as stopped:
+            return 128 + stopped.number, digests
+        except subprocess.TimeoutExpired:
+            say("qemu: QEMU closed its console and did not exit")
+            return TIMED_OUT, digests
+        except BrokenPipeError:
+            return 128 + signal.SIGPIPE, digests
+        finally:
+            _end(child)
+    if status < 0:
+        say(f"qemu: QEMU was ended by signal {-status} ({signal.Signals(-status).name})")
+        return CRASHED, digests
+    if status == 1 and seen == 0:
+        # No firmware spoke: this 1 is QEMU's own, and its line says why.
+        return BAD_USAGE, digests
+    return status, digests

@@ -1,0 +1,71 @@
+"""Device trees made for a boot: QEMU's own, with overlays on top.
+
+QEMU's tree carries no `__symbols__`, so no overlay can refer to its labels.
+The tree is decompiled instead, the overlays' fragments are appended to its
+source, and all of it is compiled together; `&{/path}` reaches any node.
+"""
+
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+
+from .common import TARGET, Usage, replace_file, run
+
+TREES = TARGET / "dtb"
+
+
+def _dtc(*arguments):
+    result = run("dtc", "-q", *arguments)
+    if result.returncode != 0:
+        lines = [line for line in result.stdout.splitlines() if line.strip()]
+        errors = [line for line in lines if "rror" in line] or lines or ["dtc failed"]
+        raise Usage(errors[0].strip())
+
+
+def dump(command):
+    """The tree that QEMU would hand to the kernel of this command line."""
+    with tempfile.TemporaryDirectory(prefix="mastiff-") as folder:
+        path = Path(folder) / "qemu.dtb"
+        line = list(command)
+        line[line.index("-M") + 1] += f",dumpdtb={path}"
+        result = run(*line)
+        if not path.exists():
+            raise Usage(f"QEMU made no tree: {(result.stdout.strip() or 'it said nothing').splitlines()[0]}")
+        return path.read_bytes()
+
+
+def decompile(blob):
+    """A tree's source."""
+    with tempfile.TemporaryDirectory(prefix="mastiff-") as folder:
+        tree, source = Path(folder) / "tree.dtb", Path(folder) / "tree.dts"
+        tree.write_bytes(blob)
+        _dtc("-I", "dtb", "-O", "dts", "-o", source, tree)
+        return source.read_text()
+
+
+def compile_source(text):
+    """The blob of a tree's source."""
+    with tempfile.TemporaryDirectory(prefix="mastiff-") as folder:
+        source, tree = Path(folder) / "tree.dts", Path(folder) / "tree.dtb"
+        source.write_text(text)
+        _dtc("-I", "dts", "-O", "dtb", "-o", tree, source)
+        return tree.read_bytes()
+
+
+def overlaid(blob, overlays):
+    """The blob with the overlays' fragments applied, in their order."""
+    parts = [decompile(blob)]
+    for path in overlays:
+        body = re.sub(r"^\s*(/dts-v1/|/plugin/)\s*;", "", Path(path).read_text(), flags=re.M)
+        # The line marker makes dtc's errors name the overlay.
+        parts.append(f'# 1 "{path}"\n{body}')
+    return compile_source("\n".join(parts) + "\n")
+
+
+def keep(blob):
+    """Stores a tree under a name made from its content, for `-dtb`."""
+    path = TREES / f"{hashlib.sha256(blob).hexdigest()[:16]}.dtb"
+    if not path.exists():
+        replace_file(path, blob)
+    return path
