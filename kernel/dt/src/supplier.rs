@@ -1,0 +1,177 @@
+//! Whom a device needs before it can work: the edges of the probe engine's
+//! graph, read off the properties that refer to other nodes.
+
+use crate::error::PropError;
+use crate::node::Node;
+use crate::prop::Prop;
+use crate::reference::{Arguments, references};
+use crate::tree::NodeId;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// What a supplier gives.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum SupplierClass {
+    /// Translation of its DMA.
+    Iommu,
+    /// A clock.
+    Clock,
+    /// A power domain.
+    PowerDomain,
+    /// A reset line.
+    Reset,
+    /// A wired interrupt.
+    Interrupt,
+    /// Message-signalled interrupts.
+    Msi,
+    /// A supply voltage.
+    Regulator,
+    /// A GPIO line.
+    Gpio,
+    /// A PHY.
+    Phy,
+    /// A channel of a DMA engine.
+    Dma,
+    /// A mailbox channel.
+    Mailbox,
+    /// A cell of non-volatile memory.
+    Nvmem,
+    /// A pin configuration.
+    Pinctrl,
+    /// The bus that the device is on. Not a property, so never in
+    /// [`Node::suppliers`]; the word is here for whoever waits for one.
+    Parent,
+}
+
+impl fmt::Display for SupplierClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use SupplierClass::*;
+        f.pad(match self {
+            Iommu => "iommu",
+            Clock => "clock",
+            PowerDomain => "power-domain",
+            Reset => "reset",
+            Interrupt => "interrupt",
+            Msi => "msi",
+            Regulator => "regulator",
+            Gpio => "gpio",
+            Phy => "phy",
+            Dma => "dma",
+            Mailbox => "mailbox",
+            Nvmem => "nvmem",
+            Pinctrl => "pinctrl",
+            Parent => "parent",
+        })
+    }
+}
+
+/// One need of one device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SupplierEdge {
+    /// What is needed.
+    pub class: SupplierClass,
+    /// The property that says so.
+    pub property: String,
+    /// Which of the property's entries.
+    pub index: usize,
+    /// Who gives it, or why that cannot be told. This is the node referred to,
+    /// which may be a part of the device that gives it: a regulator of a PMIC,
+    /// a pin group of a pin controller, a cell of an EEPROM.
+    pub target: Result<NodeId, PropError>,
+}
+
+/// The class of a property that refers to suppliers, and the form it has.
+fn classify(name: &str) -> Option<(SupplierClass, Arguments)> {
+    use Arguments::{Said, SaidOr};
+    use SupplierClass::*;
+    Some(match name {
+        "iommus" => (Iommu, Said("#iommu-cells")),
+        "clocks" => (Clock, Said("#clock-cells")),
+        "power-domains" => (PowerDomain, Said("#power-domain-cells")),
+        "resets" => (Reset, Said("#reset-cells")),
+        // Bindings let these two leave out the property, and mean 0 by that.
+        "msi-parent" => (Msi, SaidOr("#msi-cells", 0)),
+        "nvmem-cells" => (Nvmem, SaidOr("#nvmem-cell-cells", 0)),
+        "phys" => (Phy, Said("#phy-cells")),
+        "dmas" => (Dma, Said("#dma-cells")),
+        "mboxes" => (Mailbox, Said("#mbox-cells")),
+        "gpios" | "gpio" => (Gpio, Said("#gpio-cells")),
+        // A count of lines, not references.
+        _ if name == "nr-gpios" || name.ends_with(",nr-gpios") => return None,
+        _ if name.ends_with("-gpios") || name.ends_with("-gpio") => (Gpio, Said("#gpio-cells")),
+        _ if name.ends_with("-supply") => (Regulator, Arguments::None),
+        _ => {
+            let state = name.strip_prefix("pinctrl-")?;
+            let numbered = !state.is_empty() && state.bytes().all(|b| b.is_ascii_digit());
+            numbered.then_some((Pinctrl, Arguments::None))?
+        }
+    })
+}
+
+impl<'t> Node<'t> {
+    /// Whom this device needs, in the order of its properties. What a bus's
+    /// `iommu-map`, `msi-map` and `interrupt-map` refer to is needed by the
+    /// devices on it, not by the bus ([`Node::map_id`],
+    /// [`Node::pci_interrupt`]); nor does a device need itself, as interrupt
+    /// controllers seem to.
+    pub fn suppliers(&self) -> Vec<SupplierEdge> {
+        let mut edges = Vec::new();
+        for prop in self.props() {
+            match prop.name() {
+                // Of the two, the first is ignored where both are given (2.4.1).
+                "interrupts" if self.has("interrupts-extended") => {}
+                "interrupts" | "interrupts-extended" => self.interrupt_edges(prop, &mut edges),
+                // A hog's lines are those of the controller that it is in.
+                "gpios" if self.has("gpio-hog") => {}
+                name => {
+                    if let Some((class, arguments)) = classify(name) {
+                        reference_edges(prop, class, arguments, &mut edges);
+                    }
+                }
+            }
+        }
+        edges.retain(|edge| edge.target != Ok(self.id));
+        edges
+    }
+
+    fn interrupt_edges(&self, prop: Prop<'t>, edges: &mut Vec<SupplierEdge>) {
+        let targets = match self.interrupts() {
+            Ok(specs) => specs.into_iter().map(|spec| Ok(spec.controller)).collect(),
+            Err(error) => Vec::from([Err(error)]),
+        };
+        for (index, target) in targets.into_iter().enumerate() {
+            edges.push(edge(SupplierClass::Interrupt, prop, index, target));
+        }
+    }
+}
+
+fn reference_edges(
+    prop: Prop<'_>,
+    class: SupplierClass,
+    arguments: Arguments,
+    edges: &mut Vec<SupplierEdge>,
+) {
+    let mut next = 0;
+    for entry in references(prop, arguments) {
+        let index = entry.as_ref().map_or(next, |entry| entry.index);
+        next = index + 1;
+        let target = entry.map(|entry| entry.provider.id());
+        edges.push(edge(class, prop, index, target));
+    }
+}
+
+fn edge(
+    class: SupplierClass,
+    prop: Prop<'_>,
+    index: usize,
+    target: Result<NodeId, PropError>,
+) -> SupplierEdge {
+    SupplierEdge {
+        class,
+        property: prop.name().to_owned(),
+        index,
+        target,
+    }
+}
