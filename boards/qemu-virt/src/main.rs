@@ -1,0 +1,3 @@
+//! The board.
+#![no_std]
+#![no_main]

@@ -1,0 +1,32 @@
+//! What interrupt and timer drivers need of the CPU that runs them. The GICv3 CPU
+//! interface and the generic timer are reached by system registers only, which no
+//! safe driver can access; `kernel/arch` implements these and the board hands them
+//! to the drivers, so that the drivers stay free of unsafe code and run on the host
+//! against a model.
+
+use crate::error::Fault;
+
+/// The CPU's interface to a GICv3, for the CPU that calls (IHI 0069 §12.2).
+pub trait CpuInterface: Send + Sync {
+    /// Switches the interface to system registers, lets every priority through,
+    /// makes one write end an interrupt (EOImode 0), and enables group 1.
+    fn enable(&self) -> Result<(), Fault>;
+    /// Disables group 1: this CPU is signalled nothing any more when it returns.
+    fn disable(&self);
+    /// Acknowledges the highest-priority pending interrupt of group 1
+    /// (ICC_IAR1_EL1); a special INTID where there is none.
+    fn acknowledge(&self) -> u32;
+    /// Ends it: priority drop and deactivation (ICC_EOIR1_EL1).
+    fn end(&self, intid: u32);
+    /// The affinity fields of MPIDR_EL1, in their places there; other bits 0.
+    fn affinity(&self) -> u64;
+}
+
+/// The CPU's own timer, as far as its interrupt is concerned.
+pub trait WakeTimer: Send + Sync {
+    /// Takes the interrupt line down until the timer is programmed again.
+    fn quiet(&self);
+    /// Says whether the timer's interrupt reaches the CPU. While it does not,
+    /// nothing may sleep until a deadline: only poll.
+    fn ready(&self, ready: bool);
+}

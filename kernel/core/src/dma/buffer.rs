@@ -1,0 +1,264 @@
+//! Memory in a device's reach. Both kinds own their pages and their mapping, and
+//! both end the same way: unmap, invalidate, sync, and only then free. Where the
+//! sync fails the pages are quarantined instead: the device may still write them.
+
+use core::marker::PhantomData;
+
+use alloc::sync::Arc;
+
+use super::Inner;
+use crate::addr::{Iova, PhysAddr};
+use crate::error::Fault;
+use crate::iommu::Permission;
+use crate::platform::{Pages, Platform};
+
+/// Which way data moves. Sealed: there are exactly three.
+pub trait Direction: sealed::Sealed + Send + Sync + 'static {
+    /// What the mapping lets the device do.
+    const PERMISSION: Permission;
+    /// Whether the device reads what the CPU wrote.
+    const TO_DEVICE: bool;
+    /// Whether the CPU reads what the device wrote.
+    const FROM_DEVICE: bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! direction {
+    ($(#[$doc:meta])* $name:ident, $permission:ident, $to:literal, $from:literal) => {
+        $(#[$doc])*
+        pub enum $name {}
+        impl sealed::Sealed for $name {}
+        impl Direction for $name {
+            const PERMISSION: Permission = Permission::$permission;
+            const TO_DEVICE: bool = $to;
+            const FROM_DEVICE: bool = $from;
+        }
+    };
+}
+direction!(
+    /// The device only reads: a write by it faults.
+    ToDevice, Read, true, false
+);
+direction!(
+    /// The device writes.
+    FromDevice, ReadWrite, false, true
+);
+direction!(
+    /// Both ways: rings and the like.
+    Bidirectional, ReadWrite, true, true
+);
+
+/// Pages that could not be mapped, and why.
+pub struct MapFailure<T> {
+    /// What went wrong.
+    pub fault: Fault,
+    /// The pages, unharmed.
+    pub pages: T,
+}
+
+/// Pages and the mapping over them.
+struct Mapped<P: Platform> {
+    inner: Arc<Inner<P>>,
+    // None only after the pages were given back or parked.
+    pages: Option<P::Pages>,
+    iova: Iova,
+}
+
+impl<P: Platform> Mapped<P> {
+    fn new(
+        inner: &Arc<Inner<P>>,
+        pages: P::Pages,
+        access: Permission,
+    ) -> Result<Self, MapFailure<P::Pages>> {
+        match inner.map(pages.pa(), pages.len() as u64, access) {
+            Ok(iova) => Ok(Self {
+                inner: inner.clone(),
+                pages: Some(pages),
+                iova,
+            }),
+            Err(fault) => Err(MapFailure { fault, pages }),
+        }
+    }
+
+    fn pages(&self) -> &P::Pages {
+        // Present until `release`, which consumes or ends the mapping.
+        self.pages.as_ref().expect("mapping in use after its end")
+    }
+
+    fn release(&mut self) -> Result<Option<P::Pages>, Fault> {
+        let Some(pages) = self.pages.take() else {
+            return Ok(None);
+        };
+        match self.inner.unmap(self.iova, pages.len() as u64) {
+            Ok(()) => Ok(Some(pages)),
+            Err(fault) => {
+                log::error!(
+                    "{}: unmapping {}: {fault}; {:#x} bytes quarantined",
+                    self.inner.device,
+                    self.iova,
+                    pages.len()
+                );
+                self.inner.platform.quarantine(pages);
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl<P: Platform> Drop for Mapped<P> {
+    fn drop(&mut self) {
+        // Printed where it happened; the pages are parked.
+        let _ = self.release();
+    }
+}
+
+/// Memory shared with the device for as long as this lives. There are no borrowed
+/// bytes: the device may change them at any time, so they are copied.
+pub struct DmaBuffer<P: Platform, D: Direction> {
+    mapped: Mapped<P>,
+    direction: PhantomData<D>,
+}
+
+impl<P: Platform, D: Direction> DmaBuffer<P, D> {
+    pub(super) fn new(
+        inner: &Arc<Inner<P>>,
+        pages: P::Pages,
+    ) -> Result<Self, MapFailure<P::Pages>> {
+        if !inner.coherent {
+            // The zeroes must not be written back over what the device writes.
+            pages.clean(0, pages.len());
+        }
+        Ok(Self {
+            mapped: Mapped::new(inner, pages, D::PERMISSION)?,
+            direction: PhantomData,
+        })
+    }
+
+    /// The address for the device.
+    pub fn iova(&self) -> Iova {
+        self.mapped.iova
+    }
+
+    /// The memory behind it.
+    pub fn pa(&self) -> PhysAddr {
+        self.mapped.pages().pa()
+    }
+
+    /// Length in bytes, whole pages.
+    pub fn len(&self) -> usize {
+        self.mapped.pages().len()
+    }
+
+    /// Whether there are no bytes; buffers are never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Copies out what the device may have written.
+    pub fn read(&self, offset: usize, to: &mut [u8]) {
+        self.before_read(offset, to.len());
+        self.mapped.pages().read(offset, to);
+    }
+
+    /// Copies in for the device to read. Order it before a doorbell with
+    /// [`Barrier::Publish`](crate::platform::Barrier::Publish).
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        self.mapped.pages().write(offset, from);
+        self.after_write(offset, from.len());
+    }
+
+    /// Loads an aligned word, as one access.
+    pub fn load32(&self, offset: usize) -> u32 {
+        self.before_read(offset, 4);
+        self.mapped.pages().load32(offset)
+    }
+
+    /// Stores an aligned word, as one access.
+    pub fn store32(&self, offset: usize, value: u32) {
+        self.mapped.pages().store32(offset, value);
+        self.after_write(offset, 4);
+    }
+
+    /// Loads an aligned double word, as one access.
+    pub fn load64(&self, offset: usize) -> u64 {
+        self.before_read(offset, 8);
+        self.mapped.pages().load64(offset)
+    }
+
+    /// Stores an aligned double word, as one access.
+    pub fn store64(&self, offset: usize, value: u64) {
+        self.mapped.pages().store64(offset, value);
+        self.after_write(offset, 8);
+    }
+
+    /// Sets bytes.
+    pub fn fill(&self, offset: usize, len: usize, byte: u8) {
+        self.mapped.pages().fill(offset, len, byte);
+        self.after_write(offset, len);
+    }
+
+    fn before_read(&self, offset: usize, len: usize) {
+        if !self.mapped.inner.coherent && D::FROM_DEVICE {
+            self.mapped.pages().invalidate(offset, len);
+        }
+    }
+
+    fn after_write(&self, offset: usize, len: usize) {
+        if !self.mapped.inner.coherent {
+            self.mapped.pages().clean(offset, len);
+        }
+    }
+}
+
+/// Pages lent to the device for one transfer; out of the CPU's reach until
+/// [`unmap`](Self::unmap) gives them back.
+pub struct DmaMapping<P: Platform, D: Direction> {
+    mapped: Mapped<P>,
+    direction: PhantomData<D>,
+}
+
+impl<P: Platform, D: Direction> DmaMapping<P, D> {
+    pub(super) fn new(
+        inner: &Arc<Inner<P>>,
+        pages: P::Pages,
+    ) -> Result<Self, MapFailure<P::Pages>> {
+        if !inner.coherent {
+            // Also where the device only writes: a dirty line that is evicted
+            // later would overwrite its data.
+            pages.clean(0, pages.len());
+        }
+        Ok(Self {
+            mapped: Mapped::new(inner, pages, D::PERMISSION)?,
+            direction: PhantomData,
+        })
+    }
+
+    /// The address for the device.
+    pub fn iova(&self) -> Iova {
+        self.mapped.iova
+    }
+
+    /// Length in bytes, whole pages.
+    pub fn len(&self) -> usize {
+        self.mapped.pages().len()
+    }
+
+    /// Whether there are no bytes; mappings are never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Ends the transfer: when this returns the device cannot reach the pages any
+    /// more. On an error they are quarantined.
+    pub fn unmap(mut self) -> Result<P::Pages, Fault> {
+        let coherent = self.mapped.inner.coherent;
+        let pages = self.mapped.release()?.ok_or(Fault::Revoked)?;
+        if !coherent && D::FROM_DEVICE {
+            pages.invalidate(0, pages.len());
+        }
+        Ok(pages)
+    }
+}

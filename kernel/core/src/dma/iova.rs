@@ -1,0 +1,269 @@
+//! The addresses of one domain. A free range is a power of two in size and as
+//! aligned, kept on a stack for its size; what was never used lies above a bump
+//! pointer. So allocating and freeing are a pop and a push, with no search,
+//! however many ranges are out. Only when a window is used up are free ranges
+//! split, and then merged.
+//!
+//! Windows end where some member's addresses end (its DMA mask), so that whether
+//! an address is low enough is asked of a window, never of a range.
+
+use alloc::vec::Vec;
+
+use crate::addr::{Iova, PAGE};
+use crate::error::Fault;
+
+/// Sizes from one page to 2^36 pages: 48-bit addresses.
+const CLASSES: usize = 37;
+
+/// A range that must never be handed out, `first..=last`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Hole {
+    /// First address.
+    pub first: u64,
+    /// Last address.
+    pub last: u64,
+}
+
+/// The free and used addresses of a domain.
+pub struct IovaSpace {
+    // Ascending; few: as many as there are holes and different masks.
+    windows: Vec<Window>,
+    in_use: u64,
+}
+
+struct Window {
+    first: u64,
+    last: u64,
+    // First address that was never handed out; past `last` when all were.
+    fresh: u64,
+    free: [Vec<u64>; CLASSES],
+}
+
+impl IovaSpace {
+    /// All addresses from the second page to `last`: address 0 is never handed
+    /// out, it is what a device uses that was never programmed.
+    pub fn new(last: u64) -> Self {
+        // Whole pages, and sums that cannot overflow.
+        let last = last.min((1 << 48) - 1);
+        let mut windows = Vec::new();
+        if let Some(last) = page_end(last)
+            && last > PAGE
+        {
+            windows.push(Window::new(PAGE, last));
+        }
+        Self { windows, in_use: 0 }
+    }
+
+    /// Bytes that are handed out.
+    pub fn in_use(&self) -> u64 {
+        self.in_use
+    }
+
+    /// Hands out `len` bytes, aligned to their size rounded up to a power of two,
+    /// all of it at or below `limit`; the highest window that fits comes first,
+    /// to leave low addresses to those that need them.
+    pub fn alloc(&mut self, len: u64, limit: u64) -> Result<Iova, Fault> {
+        let fault = Fault::OutOfIova { bytes: len, limit };
+        let Some(class) = class(len) else {
+            return Err(fault);
+        };
+        let size = PAGE << class;
+        let steps: [fn(&mut Window, usize) -> Option<u64>; 3] =
+            [Window::take, Window::split, Window::merge_and_split];
+        for step in steps {
+            for window in self.windows.iter_mut().rev() {
+                if window.last <= limit
+                    && let Some(start) = step(window, class)
+                {
+                    self.in_use += size;
+                    return Ok(Iova(start));
+                }
+            }
+        }
+        Err(fault)
+    }
+
+    /// Takes back what `alloc` gave for `len` bytes.
+    pub fn free(&mut self, iova: Iova, len: u64) {
+        let Some(class) = class(len) else { return };
+        self.in_use -= PAGE << class;
+        self.give(iova.0, iova.0 + (PAGE << class) - 1);
+    }
+
+    /// Makes sure that a window ends at `limit`.
+    pub fn split_at(&mut self, limit: u64) {
+        let Some(limit) = page_end(limit) else { return };
+        let Some(at) = self
+            .windows
+            .iter()
+            .position(|window| window.first <= limit && limit < window.last)
+        else {
+            return;
+        };
+        let old = self.windows.remove(at);
+        let mut low = Window::new(old.first, limit);
+        let mut high = Window::new(limit + 1, old.last);
+        low.fresh = old.fresh.min(limit + 1);
+        high.fresh = old.fresh.max(limit + 1);
+        self.windows.insert(at, high);
+        self.windows.insert(at, low);
+        for (class, starts) in old.free.into_iter().enumerate() {
+            for start in starts {
+                self.give(start, start + (PAGE << class) - 1);
+            }
+        }
+    }
+
+    /// Cuts ranges out that belong to somebody else. Fails where part of one was
+    /// handed out already.
+    pub fn exclude(&mut self, holes: &[Hole]) -> Result<(), Fault> {
+        for hole in holes {
+            let first = hole.first & !(PAGE - 1);
+            let Some(last) = hole
+                .last
+                .checked_add(PAGE)
+                .map(|last| (last & !(PAGE - 1)) - 1)
+            else {
+                continue;
+            };
+            if first > 0 {
+                self.split_at(first - 1);
+            }
+            self.split_at(last);
+            let inside = |window: &Window| window.first >= first && window.last <= last;
+            if self
+                .windows
+                .iter()
+                .any(|window| inside(window) && !window.is_unused())
+            {
+                return Err(Fault::BadRange {
+                    iova: Iova(first),
+                    len: last - first + 1,
+                    why: "a reserved range is in use already",
+                });
+            }
+            self.windows.retain(|window| !inside(window));
+        }
+        Ok(())
+    }
+
+    /// Puts `first..=last` on the stacks of the windows that it lies in.
+    fn give(&mut self, mut first: u64, last: u64) {
+        for window in &mut self.windows {
+            if first > last {
+                return;
+            }
+            if first >= window.first && first <= window.last {
+                window.give(first, last.min(window.last));
+                first = window.last + 1;
+            }
+        }
+    }
+}
+
+impl Window {
+    fn new(first: u64, last: u64) -> Self {
+        Self {
+            first,
+            last,
+            fresh: first,
+            free: [const { Vec::new() }; CLASSES],
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        let mut free = 0;
+        for (class, starts) in self.free.iter().enumerate() {
+            free += (PAGE << class) * starts.len() as u64;
+        }
+        self.fresh - self.first == free
+    }
+
+    /// From the stack of this size, or fresh.
+    fn take(&mut self, class: usize) -> Option<u64> {
+        if let Some(start) = self.free[class].pop() {
+            return Some(start);
+        }
+        let size = PAGE << class;
+        let start = self.fresh.checked_add(size - 1)? & !(size - 1);
+        let end = start.checked_add(size)?;
+        if end - 1 > self.last {
+            return None;
+        }
+        let gap = self.fresh;
+        self.fresh = end;
+        if gap < start {
+            self.give(gap, start - 1);
+        }
+        Some(start)
+    }
+
+    /// From a larger free range; what is left of it goes back.
+    fn split(&mut self, class: usize) -> Option<u64> {
+        let larger = (class + 1..CLASSES).find(|&class| !self.free[class].is_empty())?;
+        let start = self.free[larger].pop()?;
+        self.give(start + (PAGE << class), start + (PAGE << larger) - 1);
+        Some(start)
+    }
+
+    /// The slow path: neighbours become one range again.
+    fn merge_and_split(&mut self, class: usize) -> Option<u64> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (class, starts) in self.free.iter_mut().enumerate() {
+            ranges.extend(
+                starts
+                    .drain(..)
+                    .map(|start| (start, start + (PAGE << class))),
+            );
+        }
+        ranges.sort_unstable();
+        let mut merged: Option<(u64, u64)> = None;
+        for (start, end) in ranges {
+            merged = match merged {
+                Some((first, last)) if last == start => Some((first, end)),
+                Some((first, last)) => {
+                    self.give(first, last - 1);
+                    Some((start, end))
+                }
+                None => Some((start, end)),
+            };
+        }
+        match merged {
+            // The free end of the window is fresh again.
+            Some((first, end)) if end == self.fresh => self.fresh = first,
+            Some((first, end)) => self.give(first, end - 1),
+            None => {}
+        }
+        self.take(class).or_else(|| self.split(class))
+    }
+
+    /// Cuts `first..=last` into aligned powers of two.
+    fn give(&mut self, first: u64, last: u64) {
+        let (mut start, end) = (first / PAGE, last / PAGE + 1);
+        while start < end {
+            let aligned = start.trailing_zeros();
+            let fits = (end - start).ilog2();
+            let class = (aligned.min(fits) as usize).min(CLASSES - 1);
+            self.free[class].push(start * PAGE);
+            start += 1 << class;
+        }
+    }
+}
+
+/// The class of a length in bytes.
+fn class(len: u64) -> Option<usize> {
+    let pages = len.checked_add(PAGE - 1)? / PAGE;
+    let class = pages.max(1).checked_next_power_of_two()?.trailing_zeros() as usize;
+    (class < CLASSES).then_some(class)
+}
+
+/// The last address of the last whole page at or below `last`.
+fn page_end(last: u64) -> Option<u64> {
+    match last.checked_add(1) {
+        Some(end) => (end & !(PAGE - 1)).checked_sub(1),
+        None => Some(u64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! DMA as a capability. A [`Dma`] is minted by the core for a device while it is
+//! bound, cannot be copied or made otherwise, and stops working when the binding
+//! ends: a mapping for a device that one does not own is not a run-time check but
+//! a program that does not compile.
+//!
+//! ```compile_fail
+//! use mastiff_core::dma::Dma;
+//! fn steal<P: mastiff_core::platform::Platform>(other: &Dma<P>) -> Dma<P> {
+//!     other.clone() // not Clone: the capability belongs to one bound device
+//! }
+//! ```
+
+mod buffer;
+mod iova;
+
+pub use buffer::{
+    Bidirectional, Direction, DmaBuffer, DmaMapping, FromDevice, MapFailure, ToDevice,
+};
+pub use iova::{Hole, IovaSpace};
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mastiff_dt::{DmaWindow, DmaWindows};
+
+use crate::addr::{Iova, PhysAddr};
+use crate::bus::BusFunction;
+use crate::error::Fault;
+use crate::iommu::{Group, Permission};
+use crate::platform::{PageRequest, Pages, Platform};
+
+/// The capability to do DMA as one bound device.
+pub struct Dma<P: Platform> {
+    inner: Arc<Inner<P>>,
+}
+
+/// What the capability and everything made with it share.
+pub(crate) struct Inner<P: Platform> {
+    platform: P,
+    device: Box<str>,
+    path: Path,
+    /// Highest address that the device can put on the bus.
+    limit: AtomicU64,
+    /// Whether the device sees the CPU's caches.
+    coherent: bool,
+    revoked: AtomicBool,
+}
+
+/// How the device's addresses reach memory.
+pub(crate) enum Path {
+    /// Untranslated, through the windows of its buses.
+    Direct(DmaWindows),
+    /// Through an IOMMU that translates; the buses limit what reaches it.
+    Translated(Arc<Group>, DmaWindows),
+    /// Through an IOMMU that passes addresses unchanged.
+    Identity(Arc<Group>, DmaWindows),
+}
+
+/// The core's half of the capability: dropping it ends the device's DMA. First the
+/// bus stops it, then its streams are aborted.
+pub(crate) struct Lease<P: Platform> {
+    inner: Arc<Inner<P>>,
+    function: Option<Arc<dyn BusFunction>>,
+}
+
+impl<P: Platform> Lease<P> {
+    /// Hands out DMA along `path`, which is set up; the bus lets the device
+    /// through only now.
+    pub(crate) fn grant(
+        platform: &P,
+        device: &str,
+        path: Path,
+        coherent: bool,
+        function: Option<Arc<dyn BusFunction>>,
+    ) -> (Self, Dma<P>) {
+        let inner = Arc::new(Inner {
+            platform: platform.clone(),
+            device: device.into(),
+            limit: AtomicU64::new(path.bus_limit()),
+            path,
+            coherent,
+            revoked: AtomicBool::new(false),
+        });
+        let dma = Dma {
+            inner: inner.clone(),
+        };
+        if let Some(function) = &function {
+            function.set_master(true);
+        }
+        (Self { inner, function }, dma)
+    }
+
+    /// Stops the device on its bus ahead of the rest, so that its driver's buffers
+    /// can be freed even where no IOMMU would stop a straggler.
+    pub(crate) fn stop(&self) {
+        if let Some(function) = &self.function {
+            function.set_master(false);
+        }
+    }
+
+    /// The address at which the device writes to raise an interrupt.
+    pub(crate) fn doorbell(&self, pa: PhysAddr) -> Result<u64, Fault> {
+        let inner = &self.inner;
+        match &inner.path {
+            Path::Translated(group, _) => group.doorbell(pa, inner.limit()).map(|iova| iova.0),
+            Path::Direct(_) | Path::Identity(..) => Ok(match &self.function {
+                Some(function) => function.bus_address(pa),
+                None => pa.0,
+            }),
+        }
+    }
+
+    /// The group that the device is in.
+    pub(crate) fn group(&self) -> Option<&Arc<Group>> {
+        self.inner.group()
+    }
+}
+
+impl<P: Platform> Drop for Lease<P> {
+    fn drop(&mut self) {
+        self.inner.revoked.store(true, Ordering::Release);
+        self.stop();
+        if let Some(group) = self.inner.group() {
+            group.leave(&self.inner.device);
+        }
+    }
+}
+
+impl<P: Platform> Inner<P> {
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    fn group(&self) -> Option<&Arc<Group>> {
+        match &self.path {
+            Path::Direct(_) => None,
+            Path::Translated(group, _) | Path::Identity(group, _) => Some(group),
+        }
+    }
+
+    /// Gives the device access to memory.
+    fn map(&self, pa: PhysAddr, len: u64, access: Permission) -> Result<Iova, Fault> {
+        if self.revoked.load(Ordering::Acquire) {
+            return Err(Fault::Revoked);
+        }
+        match &self.path {
+            Path::Translated(group, _) => group.map(pa, len, self.limit(), access),
+            Path::Direct(windows) | Path::Identity(_, windows) => {
+                let limit = self.limit();
+                match windows.to_bus(pa.0, len) {
+                    Some(bus) if bus + (len - 1) <= limit => Ok(Iova(bus)),
+                    _ => Err(Fault::Unreachable { at: pa, limit }),
+                }
+            }
+        }
+    }
+
+    fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        match &self.path {
+            Path::Translated(group, _) => group.unmap(iova, len),
+            Path::Direct(_) | Path::Identity(..) => Ok(()),
+        }
+    }
+
+    /// The highest physical address that pages for this device may have.
+    fn page_limit(&self) -> u64 {
+        match &self.path {
+            Path::Translated(..) => u64::MAX,
+            Path::Direct(windows) | Path::Identity(_, windows) => cpu_limit(windows, self.limit()),
+        }
+    }
+}
+
+impl<P: Platform> Dma<P> {
+    /// Declares how many address bits the device has. Fails where no memory at all
+    /// would be in its reach.
+    pub fn set_mask(&self, bits: u32) -> Result<(), Fault> {
+        let inner = &self.inner;
+        let limit = match bits {
+            64.. => u64::MAX,
+            _ => (1 << bits) - 1,
+        };
+        let limit = limit.min(inner.path.bus_limit());
+        inner.limit.store(limit, Ordering::Relaxed);
+        match &inner.path {
+            Path::Translated(group, _) => group.admit(limit),
+            Path::Direct(_) | Path::Identity(..) => {
+                let (lowest, _) = inner.platform.ram_span();
+                if inner.page_limit() < lowest.0 {
+                    return Err(Fault::Unreachable { at: lowest, limit });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Memory that the device and the CPU share for as long as the buffer lives,
+    /// zeroed, in direction `D`.
+    pub fn alloc<D: Direction>(&self, bytes: u64) -> Result<DmaBuffer<P, D>, Fault> {
+        let request = PageRequest::new(bytes).limit(self.inner.page_limit());
+        let pages = self.inner.platform.alloc_pages(request)?;
+        pages.fill(0, pages.len(), 0);
+        DmaBuffer::new(&self.inner, pages).map_err(|failure| failure.fault)
+    }
+
+    /// Pages that [`map`](Self::map) accepts for this device.
+    pub fn pages(&self, bytes: u64) -> Result<P::Pages, Fault> {
+        let request = PageRequest::new(bytes).limit(self.inner.page_limit());
+        self.inner.platform.alloc_pages(request)
+    }
+
+    /// Lends pages to the device for one transfer in direction `D`. They come back
+    /// from [`DmaMapping::unmap`].
+    pub fn map<D: Direction>(
+        &self,
+        pages: P::Pages,
+    ) -> Result<DmaMapping<P, D>, MapFailure<P::Pages>> {
+        DmaMapping::new(&self.inner, pages)
+    }
+}
+
+impl Path {
+    /// The highest address that the buses let through.
+    fn bus_limit(&self) -> u64 {
+        let (Self::Direct(windows) | Self::Translated(_, windows) | Self::Identity(_, windows)) =
+            self;
+        let lasts = windows.0.iter().map(|window| window.bus + last(window));
+        lasts.max().unwrap_or(0)
+    }
+}
+
+/// The offset of a window's last byte; the window does not wrap around.
+fn last(window: &DmaWindow) -> u64 {
+    (window.size - 1) as u64
+}
+
+/// The highest physical address behind bus addresses up to `limit`.
+fn cpu_limit(windows: &DmaWindows, limit: u64) -> u64 {
+    let reach = |window: &DmaWindow| {
+        let offset = limit.checked_sub(window.bus)?;
+        Some(window.cpu + offset.min(last(window)))
+    };
+    windows.0.iter().filter_map(reach).max().unwrap_or(0)
+}

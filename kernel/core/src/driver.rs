@@ -1,0 +1,143 @@
+//! What a driver is: a `'static`, stateless table entry that can probe, and the
+//! state that a successful probe leaves behind, which the core owns.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::addr::{Iova, PhysAddr};
+use crate::console::Console;
+use crate::error::{Fault, ProbeError};
+use crate::platform::Platform;
+use crate::probe::Probe;
+
+/// A driver, named as its folder in `drivers/`.
+pub trait Driver<P: Platform>: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// The devices that it is for; the first entry that matches counts.
+    fn matches(&self) -> &'static [Match];
+    /// Binds one device. Acquires everything through `probe` first, and touches
+    /// the hardware only after: a deferral then leaves no trace on the device.
+    fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError>;
+}
+
+/// One kind of device that a driver is for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Match {
+    /// How such a device is told.
+    pub id: Id,
+    /// What the core sets up for its DMA before the probe.
+    pub dma: DmaMode,
+}
+
+impl Match {
+    /// A platform device by one of its `compatible` strings, no bus master.
+    pub const fn compatible(compatible: &'static str) -> Self {
+        Self {
+            id: Id::Compatible(compatible),
+            dma: DmaMode::None,
+        }
+    }
+
+    /// A PCI function by vendor and device.
+    pub const fn pci(vendor: u16, device: u16) -> Self {
+        Self {
+            id: Id::Pci { vendor, device },
+            dma: DmaMode::None,
+        }
+    }
+
+    /// A PCI function by class, subclass and programming interface.
+    pub const fn pci_class(class: u32) -> Self {
+        Self {
+            id: Id::PciClass(class),
+            dma: DmaMode::None,
+        }
+    }
+
+    /// The same, as a bus master whose DMA the core sets up.
+    pub const fn master(mut self) -> Self {
+        self.dma = DmaMode::Core;
+        self
+    }
+}
+
+/// How a device is told.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Id {
+    /// One of the node's `compatible` strings.
+    Compatible(&'static str),
+    /// PCI vendor and device ID.
+    Pci {
+        /// Vendor ID.
+        vendor: u16,
+        /// Device ID.
+        device: u16,
+    },
+    /// PCI class code, 24 bits: class, subclass, programming interface.
+    PciClass(u32),
+}
+
+/// What the core sets up for a device's DMA before its probe.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum DmaMode {
+    /// It is no bus master: its streams, if any, stay aborted.
+    None,
+    /// Attached to its group's domain; the driver gets a [`crate::dma::Dma`].
+    Core,
+}
+
+/// A driver's state for one bound device. Dropping it releases everything that
+/// the probe acquired; the core takes the device's DMA back after that.
+pub trait Bound: Send + Sync {
+    /// Stops the device from starting anything new, before it is dropped.
+    fn quiesce(&self) {}
+    /// The device as a console, if it is one.
+    fn console(&self) -> Option<Arc<dyn Console>> {
+        None
+    }
+    /// The device as a disk, if it is one.
+    fn disk(&self) -> Option<&dyn Disk> {
+        None
+    }
+    /// The device as a bus master that can prove its DMA, if it can.
+    fn dma_test(&self) -> Option<&dyn DmaTest> {
+        None
+    }
+}
+
+/// A disk.
+pub trait Disk {
+    /// Bytes in a block.
+    fn block_size(&self) -> u32;
+    /// Number of blocks.
+    fn blocks(&self) -> u64;
+    /// Reads `count` blocks from `first` in order, handing each stretch of data
+    /// over as it arrives. Returns how the first transfer's data came in.
+    fn read(&self, first: u64, count: u64, sink: &mut dyn FnMut(&[u8])) -> Result<DmaProof, Fault>;
+}
+
+/// A bus master that can move a pattern through memory and back.
+pub trait DmaTest {
+    /// Has the device read a pattern from memory and write it back elsewhere, and
+    /// compares every byte.
+    fn round_trip(&self) -> Result<DmaProof, Fault>;
+    /// Makes the device read `len` bytes at an address of the caller's choice,
+    /// mapped or not, to show what it reaches.
+    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
+        let _ = (at, len);
+        Err(Fault::invalid("this device cannot be aimed at an address"))
+    }
+}
+
+/// Where a transfer that was checked went through.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct DmaProof {
+    /// Bytes that were moved.
+    pub bytes: u64,
+    /// The address that the device used.
+    pub iova: Iova,
+    /// The memory behind it.
+    pub pa: PhysAddr,
+}

@@ -1,0 +1,97 @@
+//! What all attempts share: the machine, the tree, the services that bound devices
+//! published, who owns which stream, and what masters did wrong.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mastiff_dt::{NodeId, Tree};
+use spin::Mutex;
+
+use crate::error::{Dependency, ProbeError};
+use crate::iommu::{FaultLog, Iommu, Streams};
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::probe::Service;
+
+/// What all attempts share.
+pub struct Context<P: Platform> {
+    /// The machine.
+    pub platform: P,
+    /// The device tree.
+    pub tree: Tree,
+    /// The rules of this boot.
+    pub policy: Policy,
+    /// Who owns which stream.
+    pub streams: Arc<Streams>,
+    /// What masters did wrong.
+    pub faults: Arc<FaultLog>,
+    pub(crate) registry: Registry,
+}
+
+impl<P: Platform> Context<P> {
+    pub(crate) fn new(platform: P, tree: Tree, policy: Policy) -> Self {
+        let streams = Arc::new(Streams::default());
+        Self {
+            platform,
+            tree,
+            policy,
+            faults: Arc::new(FaultLog::new(streams.clone())),
+            streams,
+            registry: Registry::default(),
+        }
+    }
+
+    /// A service is not there: the engine decides whether that is for now.
+    pub(crate) fn missing(&self, dependency: Dependency) -> ProbeError {
+        ProbeError::Defer(dependency)
+    }
+
+    /// The IOMMU at a node, if it is bound.
+    pub fn iommu(&self, node: NodeId) -> Option<Arc<dyn Iommu>> {
+        let class = mastiff_dt::SupplierClass::Iommu;
+        match self.registry.get(Dependency { node, class }) {
+            Some(Service::Iommu(iommu)) => Some(iommu),
+            _ => None,
+        }
+    }
+
+    /// Every bound IOMMU.
+    pub fn iommus(&self) -> Vec<(NodeId, Arc<dyn Iommu>)> {
+        let services = self.registry.services.lock();
+        services
+            .iter()
+            .filter_map(|(dependency, service)| match service {
+                Service::Iommu(iommu) => Some((dependency.node, iommu.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The service that a node supplies, if it is bound.
+    pub fn service(&self, dependency: Dependency) -> Option<Service> {
+        self.registry.get(dependency)
+    }
+}
+
+/// The committed services.
+#[derive(Default)]
+pub(crate) struct Registry {
+    services: Mutex<BTreeMap<Dependency, Service>>,
+}
+
+impl Registry {
+    pub fn get(&self, dependency: Dependency) -> Option<Service> {
+        self.services.lock().get(&dependency).cloned()
+    }
+
+    pub fn insert(&self, dependency: Dependency, service: Service) {
+        self.services.lock().insert(dependency, service);
+    }
+
+    pub fn remove(&self, dependency: Dependency) {
+        let service = self.services.lock().remove(&dependency);
+        // Dropped without the lock: it may own a lot.
+        drop(service);
+    }
+}

@@ -1,0 +1,302 @@
+//! The probe engine: a worklist, and waiters behind the device they wait for.
+//!
+//! A device is tried when its driver is registered, and again only when a supplier
+//! that it waited for was settled (bound, or known never to come). Each wait uses
+//! up one edge of the supplier graph, so there are at most as many attempts as
+//! devices and edges together, in whatever order drivers are listed or nodes
+//! stand in the tree; the end follows from the graph, never from a timeout.
+//!
+//! One attempt, in this order: suppliers, then DMA (mask and windows from the
+//! tree, never from an earlier attempt), then the driver's probe, then commit.
+//! Each step is a value whose drop undoes it, so a failure anywhere takes back
+//! what this attempt set up and nothing else.
+
+mod attempt;
+mod context;
+mod device;
+mod drivers;
+mod story;
+mod suppliers;
+#[cfg(test)]
+mod tests;
+
+pub use context::Context;
+pub use device::{Device, DeviceId, DmaSetup, State, Stream, Waited};
+pub use drivers::DriverInfo;
+pub use story::Cause;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mastiff_dt::{Node, NodeId, Tree};
+
+use crate::console::Console;
+use crate::driver::Driver;
+use crate::error::Fault;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use drivers::Drivers;
+
+/// Buses that have no registers of their own: their children are devices as if
+/// they stood at the root (devicetree specification §4.5 `simple-bus`).
+const TRANSPARENT: [&str; 3] = ["simple-bus", "simple-mfd", "arm,amba-bus"];
+
+/// All devices and what is known of them.
+pub struct Engine<P: Platform> {
+    context: Arc<Context<P>>,
+    drivers: Drivers<P>,
+    devices: Vec<Device<P>>,
+    by_name: BTreeMap<Box<str>, DeviceId>,
+    by_node: BTreeMap<NodeId, DeviceId>,
+    // Who is to be looked at again once this device is settled.
+    waiters: BTreeMap<DeviceId, Vec<DeviceId>>,
+    queue: VecDeque<DeviceId>,
+    bound_so_far: u32,
+    console: Option<ConsoleHook>,
+}
+
+/// Told when the console's device is bound, and, with nothing, when it is unbound.
+pub type ConsoleHook = fn(Option<Arc<dyn Console>>);
+
+impl<P: Platform> Engine<P> {
+    /// An engine over the devices of `tree`, with the board's drivers. Nothing is
+    /// tried yet.
+    pub fn new(
+        platform: P,
+        tree: Tree,
+        policy: Policy,
+        drivers: &[&'static dyn Driver<P>],
+    ) -> Self {
+        let context = Arc::new(Context::new(platform, tree, policy));
+        let mut engine = Self {
+            context: context.clone(),
+            drivers: Drivers::new(drivers),
+            devices: Vec::new(),
+            by_name: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            queue: VecDeque::new(),
+            bound_so_far: 0,
+            console: None,
+        };
+        engine.discover(context.tree.root());
+        engine
+    }
+
+    /// Adds the devices below `bus`.
+    fn discover(&mut self, bus: Node<'_>) {
+        for node in bus.children() {
+            if node.compatible().next().is_none() {
+                continue;
+            }
+            if TRANSPARENT.iter().any(|bus| node.is_compatible(bus)) {
+                self.discover(node);
+                continue;
+            }
+            let id = self.add(node.path().into_boxed_str(), |device| {
+                device.node = Some(node.id());
+            });
+            self.by_node.insert(node.id(), id);
+        }
+    }
+
+    /// Adds a device, or brings back the record of one of that name.
+    fn add(&mut self, name: Box<str>, describe: impl FnOnce(&mut Device<P>)) -> DeviceId {
+        let id = match self.by_name.get(&name) {
+            Some(&id) => id,
+            None => {
+                let id = DeviceId(self.devices.len() as u32);
+                self.by_name.insert(name.clone(), id);
+                self.devices.push(Device::new(name));
+                id
+            }
+        };
+        let device = &mut self.devices[id.index()];
+        describe(device);
+        let node = device.node.map(|node| self.context.tree.node(node));
+        device.state = match node.map(|node| node.status()) {
+            Some(mastiff_dt::Status::Disabled { .. }) => State::Disabled,
+            _ => State::Unclaimed,
+        };
+        device.matched = self
+            .drivers
+            .find(node, device.child.as_ref().map(|child| child.pci));
+        id
+    }
+
+    /// Hands the console over that `/chosen/stdout-path` names, as soon as its
+    /// device is bound.
+    pub fn on_console(&mut self, hook: ConsoleHook) {
+        self.console = Some(hook);
+    }
+
+    /// Tries every device that a registered driver is for, in the order of the
+    /// board's list, and all that follows from it.
+    pub fn start(&mut self) {
+        let mut first: Vec<(usize, DeviceId)> = self
+            .ids()
+            .filter_map(|id| Some((self.claimable(id)?, id)))
+            .collect();
+        first.sort_unstable();
+        for &(_, id) in &first {
+            self.enqueue(id);
+        }
+        self.note_streams_of(&self.ids().collect::<Vec<_>>());
+        self.run();
+    }
+
+    /// The driver for a device, if it may be tried now.
+    fn claimable(&self, id: DeviceId) -> Option<usize> {
+        let device = &self.devices[id.index()];
+        let matched = device.matched?;
+        (matches!(device.state, State::Unclaimed) && self.drivers.is_registered(matched.driver))
+            .then_some(matched.driver)
+    }
+
+    fn enqueue(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id.index()];
+        if !device.queued {
+            device.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Works until nothing can be tried any more.
+    fn run(&mut self) {
+        while let Some(id) = self.queue.pop_front() {
+            self.devices[id.index()].queued = false;
+            self.attempt(id);
+        }
+    }
+
+    /// A device's fate is known: whoever waited for it is looked at again.
+    fn settle(&mut self, id: DeviceId) {
+        for waiter in self.waiters.remove(&id).unwrap_or_default() {
+            self.enqueue(waiter);
+        }
+    }
+
+    /// Registers a driver that was held back, and tries its devices.
+    pub fn add_driver(&mut self, name: &str) -> Result<(), Fault> {
+        let driver = self.drivers.register(name)?;
+        let devices: Vec<DeviceId> = self
+            .ids()
+            .filter(|&id| self.claimable(id) == Some(driver))
+            .collect();
+        for id in devices {
+            self.enqueue(id);
+        }
+        self.run();
+        Ok(())
+    }
+
+    /// Holds a driver back until [`add_driver`](Self::add_driver).
+    pub fn hold_driver(&mut self, name: &str) -> Result<(), Fault> {
+        self.drivers.hold(name)
+    }
+
+    /// Leaves a driver out of this boot, as if the image did not have it.
+    pub fn skip_driver(&mut self, name: &str) -> Result<(), Fault> {
+        self.drivers.skip(name)
+    }
+
+    /// Tries a device that is not bound.
+    pub fn bind(&mut self, name: &str) -> Result<(), Fault> {
+        let id = self.require(name)?;
+        let device = &self.devices[id.index()];
+        match &device.state {
+            State::Bound => return Err(Fault::invalid("it is bound already")),
+            State::Disabled => return Err(Fault::invalid("the tree disables it")),
+            State::Gone => return Err(Fault::invalid("its bus is not bound")),
+            _ => {}
+        }
+        match device.matched {
+            Some(matched) if self.drivers.is_registered(matched.driver) => {}
+            Some(_) => return Err(Fault::invalid("its driver is not registered")),
+            None => return Err(Fault::invalid("no driver in this image is for it")),
+        }
+        self.enqueue(id);
+        self.run();
+        match &self.devices[id.index()].state {
+            State::Bound => Ok(()),
+            State::Failed(fault) => Err(fault.clone()),
+            _ => {
+                let causes = self.causes(id);
+                Err(Fault::invalid(story::one_line(&causes)))
+            }
+        }
+    }
+
+    /// Takes a device from its driver, after everything that depends on it.
+    pub fn unbind(&mut self, name: &str) -> Result<(), Fault> {
+        let id = self.require(name)?;
+        if !matches!(self.devices[id.index()].state, State::Bound) {
+            return Err(Fault::invalid("it is not bound"));
+        }
+        self.release(id);
+        Ok(())
+    }
+
+    /// Every device that exists now, in the order of discovery.
+    pub fn devices(&self) -> impl Iterator<Item = &Device<P>> {
+        self.devices
+            .iter()
+            .filter(|device| !matches!(device.state, State::Gone))
+    }
+
+    /// The device of this name.
+    pub fn device(&self, name: &str) -> Option<&Device<P>> {
+        self.find(name).map(|id| &self.devices[id.index()])
+    }
+
+    /// A device by its name or by the end of it, if that is unambiguous: `00:01.0`.
+    fn find(&self, name: &str) -> Option<DeviceId> {
+        if let Some(&id) = self.by_name.get(name) {
+            return Some(id);
+        }
+        let mut ending = self.ids().filter(|id| {
+            let device = &self.devices[id.index()];
+            let last = device.name.rsplit('/').next();
+            !matches!(device.state, State::Gone) && last == Some(name)
+        });
+        let id = ending.next()?;
+        ending.next().is_none().then_some(id)
+    }
+
+    fn require(&self, name: &str) -> Result<DeviceId, Fault> {
+        self.find(name).ok_or_else(|| {
+            let mut what = String::from("no device ");
+            what.push_str(name);
+            what.push_str("; `devices` lists them");
+            Fault::invalid(what)
+        })
+    }
+
+    /// The drivers of this image.
+    pub fn drivers(&self) -> Vec<DriverInfo> {
+        self.drivers.list()
+    }
+
+    /// What all attempts share: tree, services, streams, faults.
+    pub fn context(&self) -> &Arc<Context<P>> {
+        &self.context
+    }
+
+    fn ids(&self) -> impl Iterator<Item = DeviceId> + use<P> {
+        (0..self.devices.len() as u32).map(DeviceId)
+    }
+}
+
+impl<P: Platform> Drop for Engine<P> {
+    fn drop(&mut self) {
+        // Consumers before suppliers, as at any unbind.
+        for id in self.ids().collect::<Vec<_>>() {
+            if matches!(self.devices[id.index()].state, State::Bound) {
+                self.release(id);
+            }
+        }
+    }
+}

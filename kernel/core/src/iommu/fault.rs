@@ -1,0 +1,164 @@
+//! Faults of masters, as people need them: which device, under which driver, did
+//! what at which address. An IOMMU's driver reports what its event said; the log
+//! adds who owns the stream, folds repetitions (a device that faults on one page
+//! may raise a thousand events) and keeps the latest for the console.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use mastiff_dt::NodeId;
+use spin::Mutex;
+
+use super::Streams;
+use crate::addr::{Iova, PAGE, StreamId};
+
+/// How many distinct faults are kept; the oldest go first.
+const KEPT: usize = 64;
+
+/// What the transaction wanted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To fetch an instruction.
+    Execute,
+    /// The event does not say.
+    Unknown,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Execute => "execute",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// One event, decoded by the IOMMU's driver.
+#[derive(Clone, Debug)]
+pub struct FaultReport {
+    /// The event's architected name.
+    pub event: &'static str,
+    /// The stream, where the event has one.
+    pub stream: Option<StreamId>,
+    /// The input address, where the event has one.
+    pub iova: Option<Iova>,
+    /// What the transaction wanted.
+    pub access: Access,
+    /// The stage that faulted, 0 where none is involved.
+    pub stage: u8,
+    /// What else the event says, in words.
+    pub detail: String,
+}
+
+/// A fault as the console shows it.
+#[derive(Clone, Debug)]
+pub struct FaultRecord {
+    /// The event.
+    pub report: FaultReport,
+    /// The IOMMU's path.
+    pub iommu: Box<str>,
+    /// The devices that the stream belongs to.
+    pub device: Option<Box<str>>,
+    /// The driver bound to it.
+    pub driver: Option<&'static str>,
+    /// How often this event came for this page.
+    pub count: u64,
+}
+
+/// The latest faults of all masters.
+pub struct FaultLog {
+    streams: Arc<Streams>,
+    records: Mutex<VecDeque<FaultRecord>>,
+}
+
+impl FaultLog {
+    pub(crate) fn new(streams: Arc<Streams>) -> Self {
+        Self {
+            streams,
+            records: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Takes an event of the IOMMU at `node`. Prints the first of its kind for a
+    /// page, counts the rest.
+    pub fn report(&self, node: NodeId, iommu: &str, report: FaultReport) {
+        let owner = report
+            .stream
+            .and_then(|stream| self.streams.owner(node, stream));
+        let mut records = self.records.lock();
+        // At most KEPT entries: a bound, not a search through anything that grows.
+        if let Some(known) = records
+            .iter_mut()
+            .find(|known| &*known.iommu == iommu && same_place(&known.report, &report))
+        {
+            known.count += 1;
+            return;
+        }
+        let record = FaultRecord {
+            report,
+            iommu: iommu.into(),
+            device: owner.as_ref().map(|owner| owner.devices.clone()),
+            driver: owner.and_then(|owner| owner.driver),
+            count: 1,
+        };
+        log::warn!("{record}");
+        if records.len() == KEPT {
+            records.pop_front();
+        }
+        records.push_back(record);
+    }
+
+    /// The faults kept, oldest first.
+    pub fn records(&self) -> Vec<FaultRecord> {
+        self.records.lock().iter().cloned().collect()
+    }
+
+    /// Number of events seen for a stream that are still kept.
+    pub fn count(&self, stream: StreamId) -> u64 {
+        let records = self.records.lock();
+        records
+            .iter()
+            .filter(|record| record.report.stream == Some(stream))
+            .map(|record| record.count)
+            .sum()
+    }
+}
+
+fn same_place(a: &FaultReport, b: &FaultReport) -> bool {
+    let page = |report: &FaultReport| report.iova.map(|iova| iova.0 / PAGE);
+    a.event == b.event && a.stream == b.stream && a.access == b.access && page(a) == page(b)
+}
+
+impl fmt::Display for FaultRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.iommu, self.report.event)?;
+        if let Some(stream) = self.report.stream {
+            write!(f, " stream {stream}")?;
+        }
+        match (&self.device, self.driver) {
+            (Some(device), Some(driver)) => write!(f, " ({device}, driver {driver})")?,
+            (Some(device), None) => write!(f, " ({device}, no driver bound)")?,
+            (None, _) => f.write_str(" (no known device)")?,
+        }
+        if let Some(iova) = self.report.iova {
+            write!(f, " {} at {iova}", self.report.access)?;
+        }
+        if self.report.stage != 0 {
+            write!(f, ", stage {}", self.report.stage)?;
+        }
+        if !self.report.detail.is_empty() {
+            write!(f, ", {}", self.report.detail)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! Groups: the devices that the hardware cannot tell apart share one domain. The
+//! domain belongs to the group, not to a device: the first member brings it into
+//! being, later ones join it, the last one out takes it down. A member that leaves
+//! or is deferred does not disturb the others' DMA.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use mastiff_dt::NodeId;
+use spin::Mutex;
+
+use super::streams::{StreamKey, Streams};
+use super::{Domain, Iommu, Permission};
+use crate::addr::{Iova, PAGE, PhysAddr, StreamId};
+use crate::dma::{Hole, IovaSpace};
+use crate::error::Fault;
+
+/// One IOMMU that a device is behind, with its streams there.
+#[derive(Clone)]
+pub(crate) struct Behind {
+    pub node: NodeId,
+    pub iommu: Arc<dyn Iommu>,
+    pub streams: Vec<StreamId>,
+}
+
+/// What a member asks for when it joins.
+pub(crate) struct Joining<'a> {
+    pub device: &'a str,
+    pub behind: &'a [Behind],
+    pub identity: bool,
+    pub holes: &'a [Hole],
+}
+
+/// Devices that share their streams' domain.
+pub struct Group {
+    streams: Arc<Streams>,
+    identity: bool,
+    space: Mutex<IovaSpace>,
+    doorbells: Mutex<BTreeMap<u64, Iova>>,
+    live: Mutex<Live>,
+    // One for each IOMMU on the way, and the same mappings in all of them.
+    domains: Vec<(NodeId, Arc<dyn Domain>)>,
+}
+
+#[derive(Default)]
+struct Live {
+    members: Vec<Box<str>>,
+    attachments: Vec<Attachment>,
+}
+
+/// What people are shown of a group.
+#[derive(Clone, Debug)]
+pub struct GroupInfo {
+    /// Names of the members.
+    pub members: Vec<Box<str>>,
+    /// The attached streams.
+    pub streams: Vec<StreamKey>,
+    /// Whether addresses pass unchanged.
+    pub identity: bool,
+    /// The domain's tag (ASID).
+    pub tag: Option<u32>,
+    /// Bytes of IOVA in use.
+    pub mapped: u64,
+}
+
+/// A stream that goes through a domain. Dropping it aborts the stream, and that
+/// is complete when the drop returns.
+struct Attachment {
+    node: NodeId,
+    iommu: Arc<dyn Iommu>,
+    stream: StreamId,
+    domain: Arc<dyn Domain>,
+}
+
+impl Attachment {
+    fn new(behind: &Behind, stream: StreamId, domain: &Arc<dyn Domain>) -> Result<Self, Fault> {
+        let streams = behind.iommu.limits().streams;
+        if u64::from(stream.0) >= streams {
+            return Err(Fault::StreamOutOfRange { stream, streams });
+        }
+        domain.attach(stream)?;
+        Ok(Self {
+            node: behind.node,
+            iommu: behind.iommu.clone(),
+            stream,
+            domain: domain.clone(),
+        })
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Err(fault) = self.iommu.block(self.stream) {
+            // The hardware may still walk the domain's tables: they stay for ever.
+            log::error!("stream {} could not be aborted: {fault}", self.stream);
+            mem::forget(self.domain.clone());
+        }
+    }
+}
+
+impl Group {
+    /// Makes `joining` a member of the live group that covers its streams, or of a
+    /// new one. When this returns `Ok` its streams are attached.
+    pub(crate) fn join(streams: &Arc<Streams>, joining: &Joining<'_>) -> Result<Arc<Self>, Fault> {
+        let keys = keys(joining.behind);
+        let group = match streams.group(&keys)? {
+            Some(group) => group,
+            None => Arc::new(Self::new(streams, joining)?),
+        };
+        group.space.lock().exclude(joining.holes)?;
+        let mut live = group.live.lock();
+        for behind in joining.behind {
+            let domain = group.domain(behind)?;
+            for &stream in &behind.streams {
+                let known = live
+                    .attachments
+                    .iter()
+                    .any(|held| held.node == behind.node && held.stream == stream);
+                // An alias gives the same stream twice: taken once, released once.
+                if !known {
+                    let attachment = Attachment::new(behind, stream, domain)?;
+                    live.attachments.push(attachment);
+                }
+            }
+        }
+        live.members.push(joining.device.into());
+        drop(live);
+        streams.set_group(&keys, &Arc::downgrade(&group));
+        Ok(group)
+    }
+
+    fn new(streams: &Arc<Streams>, joining: &Joining<'_>) -> Result<Self, Fault> {
+        let mut domains = Vec::new();
+        let mut aperture = u64::MAX;
+        for behind in joining.behind {
+            let domain = if joining.identity {
+                behind.iommu.identity_domain()?
+            } else {
+                behind.iommu.paging_domain()?
+            };
+            aperture = aperture.min(behind.iommu.limits().aperture);
+            domains.push((behind.node, domain));
+        }
+        Ok(Self {
+            streams: streams.clone(),
+            identity: joining.identity,
+            space: Mutex::new(IovaSpace::new(aperture)),
+            doorbells: Mutex::new(BTreeMap::new()),
+            live: Mutex::new(Live::default()),
+            domains,
+        })
+    }
+
+    fn domain(&self, behind: &Behind) -> Result<&Arc<dyn Domain>, Fault> {
+        self.domains
+            .iter()
+            .find(|(node, _)| *node == behind.node)
+            .map(|(_, domain)| domain)
+            .ok_or(Fault::StreamsSpanGroups {
+                stream: behind.streams.first().copied().unwrap_or(StreamId(0)),
+            })
+    }
+
+    /// Takes `device` out. With the last member the streams are aborted.
+    pub(crate) fn leave(&self, device: &str) {
+        let mut live = self.live.lock();
+        live.members.retain(|member| &**member != device);
+        if !live.members.is_empty() {
+            return;
+        }
+        let attachments = mem::take(&mut live.attachments);
+        drop(live);
+        let keys: Vec<StreamKey> = attachments
+            .iter()
+            .map(|held| (held.node, held.stream))
+            .collect();
+        drop(attachments);
+        // A device that comes back starts with a fresh domain, even where somebody
+        // still holds a buffer of this one.
+        self.streams.set_group(&keys, &alloc::sync::Weak::new());
+    }
+
+    /// Whether addresses pass unchanged.
+    pub fn is_identity(&self) -> bool {
+        self.identity
+    }
+
+    /// Maps memory at an address of the group's choice, at or below `limit`.
+    pub(crate) fn map(
+        &self,
+        pa: PhysAddr,
+        len: u64,
+        limit: u64,
+        access: Permission,
+    ) -> Result<Iova, Fault> {
+        let iova = self.space.lock().alloc(len, limit)?;
+        for (done, (_, domain)) in self.domains.iter().enumerate() {
+            if let Err(fault) = domain.map(iova, pa, len, access) {
+                let undone = self.domains[..done]
+                    .iter()
+                    .try_for_each(|(_, domain)| domain.unmap(iova, len));
+                if undone.is_ok() {
+                    self.space.lock().free(iova, len);
+                }
+                return Err(fault);
+            }
+        }
+        Ok(iova)
+    }
+
+    /// Takes a mapping back. On an error a transaction may still reach the memory
+    /// through it, so the address is never handed out again.
+    pub(crate) fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        let mut result = Ok(());
+        for (_, domain) in &self.domains {
+            result = result.and(domain.unmap(iova, len));
+        }
+        result?;
+        self.space.lock().free(iova, len);
+        Ok(())
+    }
+
+    /// The address at which members write to raise an interrupt: the doorbell is a
+    /// target of their DMA like any other and needs a mapping.
+    pub(crate) fn doorbell(&self, pa: PhysAddr, limit: u64) -> Result<Iova, Fault> {
+        let (page, offset) = (pa.0 & !(PAGE - 1), pa.0 & (PAGE - 1));
+        if self.identity {
+            return Ok(Iova(pa.0));
+        }
+        let mut doorbells = self.doorbells.lock();
+        let iova = match doorbells.get(&page) {
+            Some(iova) => *iova,
+            None => {
+                let iova = self.map(PhysAddr(page), PAGE, limit, Permission::Doorbell)?;
+                doorbells.insert(page, iova);
+                iova
+            }
+        };
+        Ok(iova.add(offset))
+    }
+
+    /// Splits the address space so that a member limited to `limit` is served
+    /// without a search.
+    pub(crate) fn admit(&self, limit: u64) -> Result<(), Fault> {
+        self.space.lock().split_at(limit);
+        Ok(())
+    }
+
+    /// The walk for an address, in the first of the group's domains.
+    pub fn walk(&self, iova: Iova) -> Vec<super::WalkStep> {
+        self.domains
+            .first()
+            .map(|(_, domain)| domain.walk(iova))
+            .unwrap_or_default()
+    }
+
+    /// What people are shown.
+    pub fn info(&self) -> GroupInfo {
+        let live = self.live.lock();
+        GroupInfo {
+            members: live.members.clone(),
+            streams: live
+                .attachments
+                .iter()
+                .map(|held| (held.node, held.stream))
+                .collect(),
+            identity: self.identity,
+            tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
+            mapped: self.space.lock().in_use(),
+        }
+    }
+}
+
+fn keys(behind: &[Behind]) -> Vec<StreamKey> {
+    behind
+        .iter()
+        .flat_map(|behind| behind.streams.iter().map(|&stream| (behind.node, stream)))
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! IOMMUs as instances. There is no global table of operations: what a driver
+//! publishes is this one [`Iommu`], what a master is attached to is one
+//! [`Domain`] of it.
+
+mod fault;
+mod group;
+mod streams;
+
+pub use fault::{Access, FaultLog, FaultRecord, FaultReport};
+pub(crate) use group::{Behind, Joining};
+pub use group::{Group, GroupInfo};
+pub use streams::{Owner, Streams};
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::addr::{Iova, PhysAddr, StreamId};
+use crate::error::Fault;
+
+/// One IOMMU.
+pub trait Iommu: Send + Sync {
+    /// What it can do.
+    fn limits(&self) -> Limits;
+    /// A new, empty domain: every address faults until it is mapped.
+    fn paging_domain(&self) -> Result<Arc<dyn Domain>, Fault>;
+    /// A domain in which every address is its own physical address.
+    fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault>;
+    /// Aborts everything from `stream`. When this returns `Ok` no transaction of
+    /// the stream reaches memory; on an error one still may.
+    fn block(&self, stream: StreamId) -> Result<(), Fault>;
+    /// Counters and features, for people.
+    fn status(&self) -> Status;
+    /// The streams that do not abort.
+    fn live_streams(&self) -> Vec<StreamId>;
+    /// The stream's entry, decoded.
+    fn describe(&self, stream: StreamId) -> Result<EntryDump, Fault>;
+}
+
+/// What an IOMMU can do.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Highest input address of a domain.
+    pub aperture: u64,
+    /// Number of streams, at most 2^32.
+    pub streams: u64,
+}
+
+/// Counters and features of an IOMMU.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// What was found in its identification registers, in words.
+    pub features: Vec<String>,
+    /// Streams that do not abort.
+    pub streams_attached: u64,
+    /// Domains that live.
+    pub domains: u64,
+    /// Commands issued, syncs included.
+    pub commands: u64,
+    /// Syncs issued.
+    pub syncs: u64,
+    /// Events taken.
+    pub events: u64,
+    /// Errors of the IOMMU itself (not of masters).
+    pub errors: u64,
+}
+
+/// A decoded entry: raw words, then named fields.
+#[derive(Clone, Debug, Default)]
+pub struct EntryDump {
+    /// What happens to transactions: `abort`, `bypass`, `stage 1`, ...
+    pub config: &'static str,
+    /// The structures, in the order that the hardware reads them.
+    pub parts: Vec<DumpPart>,
+}
+
+/// One structure of an entry.
+#[derive(Clone, Debug)]
+pub struct DumpPart {
+    /// `STE`, `CD`.
+    pub name: &'static str,
+    /// Where it is.
+    pub pa: PhysAddr,
+    /// Its words.
+    pub words: Vec<u64>,
+    /// Its fields by their architected names.
+    pub fields: Vec<(&'static str, u64)>,
+}
+
+/// A page table on an instance, or the absence of one.
+pub trait Domain: Send + Sync {
+    /// Sends `stream` through this domain. When this returns `Ok` the hardware uses
+    /// the new entry.
+    fn attach(&self, stream: StreamId) -> Result<(), Fault>;
+    /// Maps `len` bytes. Nothing may be mapped there; on an error nothing is.
+    fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault>;
+    /// Unmaps exactly what `map` was given. When this returns `Ok` no transaction
+    /// reaches the memory through this domain any more. An error of the *sync*
+    /// means that one still may: neither memory nor address may be reused.
+    fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault>;
+    /// Every level of the walk for an address.
+    fn walk(&self, iova: Iova) -> Vec<WalkStep>;
+    /// The tag of its translations (ASID), if it has one.
+    fn tag(&self) -> Option<u32>;
+}
+
+/// What a master may do with mapped memory.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Permission {
+    /// Read only.
+    Read,
+    /// Read and write; stage 1 has no write-only (DDI 0487 D8.4.1).
+    ReadWrite,
+    /// Read and write of device registers: an interrupt doorbell.
+    Doorbell,
+}
+
+/// One level of a walk.
+#[derive(Clone, Debug)]
+pub struct WalkStep {
+    /// Level, 0 to 3.
+    pub level: u8,
+    /// The table that was read.
+    pub table: PhysAddr,
+    /// The entry's index.
+    pub index: usize,
+    /// The entry.
+    pub descriptor: u64,
+    /// What it means.
+    pub meaning: Box<str>,
+}

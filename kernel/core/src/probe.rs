@@ -1,0 +1,259 @@
+//! What a driver may do while it probes. Everything it acquires here is its own
+//! and is released by `Drop`; everything it publishes is staged and becomes
+//! visible only if the probe succeeds, so a half-made IOMMU is never seen.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mastiff_dt::{IdMap, InterruptSpec, Node, NodeId, SupplierClass, Tree};
+
+use crate::addr::PhysRange;
+use crate::bus::{BusFunction, Child, PciId};
+use crate::dma::{Dma, Lease};
+use crate::engine::Context;
+use crate::error::{Dependency, Fault, ProbeError};
+use crate::iommu::{FaultLog, Iommu};
+use crate::irq::{IrqChip, IrqHandler, IrqLine, MsiChip};
+use crate::platform::{Mmio, Platform};
+
+/// A device under probe.
+pub struct Probe<'a, P: Platform> {
+    pub(crate) context: &'a Arc<Context<P>>,
+    pub(crate) name: &'a str,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) child: Option<&'a Child>,
+    // The node of the bus that the child is on.
+    pub(crate) bus: Option<NodeId>,
+    pub(crate) lease: Option<&'a Lease<P>>,
+    pub(crate) dma: Option<Dma<P>>,
+    pub(crate) staged: Staged,
+}
+
+/// What a probe publishes if it succeeds.
+#[derive(Default)]
+pub(crate) struct Staged {
+    pub services: Vec<(NodeId, Service)>,
+    pub children: Vec<Child>,
+}
+
+/// Something that other devices depend on.
+#[derive(Clone)]
+pub enum Service {
+    /// An IOMMU.
+    Iommu(Arc<dyn Iommu>),
+    /// A root interrupt controller.
+    Irq(Arc<dyn IrqChip>),
+    /// A frame for message interrupts.
+    Msi(Arc<dyn MsiChip>),
+}
+
+impl Service {
+    /// The class of supplier that it makes of its node.
+    pub fn class(&self) -> SupplierClass {
+        match self {
+            Self::Iommu(_) => SupplierClass::Iommu,
+            Self::Irq(_) => SupplierClass::Interrupt,
+            Self::Msi(_) => SupplierClass::Msi,
+        }
+    }
+}
+
+/// A device's interrupt, wired or by message. Dropping it silences the source
+/// first.
+pub struct Interrupt {
+    message: Option<(Arc<dyn BusFunction>, u32)>,
+    line: IrqLine,
+}
+
+impl Interrupt {
+    /// Whether it comes as a memory write.
+    pub fn is_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// The interrupt's number at its controller.
+    pub fn intid(&self) -> u32 {
+        self.line.intid()
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        if let Some((function, index)) = &self.message {
+            function.clear_message(*index);
+        }
+    }
+}
+
+impl<'a, P: Platform> Probe<'a, P> {
+    /// The device's name: its path in the tree.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The machine.
+    pub fn platform(&self) -> &'a P {
+        &self.context.platform
+    }
+
+    /// The device tree.
+    pub fn tree(&self) -> &'a Tree {
+        &self.context.tree
+    }
+
+    /// The node that describes the device, if one does.
+    pub fn node(&self) -> Option<Node<'a>> {
+        self.node.map(|id| self.context.tree.node(id))
+    }
+
+    /// The node, for devices that cannot be without one.
+    pub fn require_node(&self) -> Result<Node<'a>, Fault> {
+        self.node()
+            .ok_or_else(|| Fault::invalid("the device has no tree node"))
+    }
+
+    /// What the device says it is, on a bus that asks it.
+    pub fn pci(&self) -> Option<PciId> {
+        self.child.map(|child| child.pci)
+    }
+
+    /// Where the device's register window `index` is: an entry of `reg`, or a BAR.
+    pub fn window(&self, index: usize) -> Result<PhysRange, Fault> {
+        if let Some(child) = self.child {
+            return child.function.window(index);
+        }
+        let regions = self.require_node()?.reg()?;
+        let region = regions.get(index).ok_or(Fault::NoWindow { index })?;
+        Ok(PhysRange {
+            start: crate::addr::PhysAddr(region.base),
+            len: region.size,
+        })
+    }
+
+    /// Maps window `index`, of which the driver uses the first `need` bytes.
+    pub fn mmio(&mut self, index: usize, need: u64) -> Result<P::Mmio, Fault> {
+        let range = self.window(index)?;
+        if range.len < need {
+            return Err(Fault::WindowTooSmall {
+                index,
+                have: range.len,
+                need,
+            });
+        }
+        let window = self.context.platform.map_mmio(range)?;
+        debug_assert!(window.len() as u64 >= need);
+        Ok(window)
+    }
+
+    /// Connects the device's wired interrupt `index` of the tree.
+    pub fn irq(
+        &mut self,
+        index: usize,
+        handler: Arc<dyn IrqHandler>,
+    ) -> Result<IrqLine, ProbeError> {
+        let spec = match self.child {
+            Some(child) if index == 0 => child.function.interrupt()?,
+            Some(_) => None,
+            None => self.require_node()?.interrupts()?.into_iter().nth(index),
+        };
+        let spec = spec.ok_or(Fault::NoInterrupt { index })?;
+        self.connect(&spec, handler)
+    }
+
+    fn connect(
+        &self,
+        spec: &InterruptSpec,
+        handler: Arc<dyn IrqHandler>,
+    ) -> Result<IrqLine, ProbeError> {
+        let dependency = Dependency {
+            node: spec.controller,
+            class: SupplierClass::Interrupt,
+        };
+        let Some(Service::Irq(chip)) = self.context.registry.get(dependency) else {
+            return Err(self.context.missing(dependency));
+        };
+        let irq = chip.translate(&spec.cells)?;
+        let hub = self.context.platform.irqs();
+        Ok(hub.connect(chip, irq, self.name, handler)?)
+    }
+
+    /// Connects an interrupt of the device, by message where the device, the tree
+    /// and a controller have it, wired otherwise.
+    pub fn interrupt(&mut self, handler: Arc<dyn IrqHandler>) -> Result<Interrupt, ProbeError> {
+        if let Some(interrupt) = self.message(handler.clone())? {
+            return Ok(interrupt);
+        }
+        Ok(Interrupt {
+            message: None,
+            line: self.irq(0, handler)?,
+        })
+    }
+
+    fn message(&self, handler: Arc<dyn IrqHandler>) -> Result<Option<Interrupt>, Fault> {
+        let (Some(child), Some(bus), Some(lease)) = (self.child, self.bus, self.lease) else {
+            return Ok(None);
+        };
+        let Some(&requester) = child.requesters.first() else {
+            return Ok(None);
+        };
+        if child.function.messages() == 0 {
+            return Ok(None);
+        }
+        let node = self.context.tree.node(bus);
+        let Some(target) = node.map_id(IdMap::Msi, requester)? else {
+            return Ok(None);
+        };
+        let dependency = Dependency {
+            node: target.target,
+            class: SupplierClass::Msi,
+        };
+        let Some(Service::Msi(chip)) = self.context.registry.get(dependency) else {
+            return Ok(None);
+        };
+        let vector = chip.allocate(target.cells.first().copied().unwrap_or(requester))?;
+        let hub = self.context.platform.irqs();
+        let line = hub.connect_msi(chip, vector, self.name, handler)?;
+        // The doorbell is a DMA target like any other: behind an IOMMU it has an
+        // IOVA, and that is what the function must write to.
+        let address = lease.doorbell(vector.doorbell)?;
+        child.function.set_message(0, address, vector.data)?;
+        Ok(Some(Interrupt {
+            message: Some((child.function.clone(), 0)),
+            line,
+        }))
+    }
+
+    /// The device's DMA. There is one, set up before the probe, for drivers whose
+    /// match entry says that the device is a master.
+    pub fn dma(&mut self) -> Result<Dma<P>, Fault> {
+        self.dma.take().ok_or(Fault::Revoked)
+    }
+
+    /// Where an IOMMU reports what masters did.
+    pub fn fault_log(&self) -> Arc<FaultLog> {
+        self.context.faults.clone()
+    }
+
+    /// Publishes a service of the device's own node.
+    pub fn publish(&mut self, service: Service) -> Result<(), Fault> {
+        let node = self.require_node()?.id();
+        self.staged.services.push((node, service));
+        Ok(())
+    }
+
+    /// Publishes a service of a node below the device's own.
+    pub fn publish_at(&mut self, node: NodeId, service: Service) {
+        self.staged.services.push((node, service));
+    }
+
+    /// Publishes a device on the bus that this device is.
+    pub fn publish_child(&mut self, child: Child) {
+        self.staged.children.push(child);
+    }
+
+    /// The name as an owned string, for what outlives the probe.
+    pub fn owned_name(&self) -> Box<str> {
+        self.name.into()
+    }
+}
