@@ -1,0 +1,163 @@
+//! The shape of a translation table: which address bits index which level.
+//!
+//! Everything follows from three numbers: a granule of 2^g bytes holds 2^(g-3)
+//! descriptors of 8 bytes, so each level resolves g-3 bits, and the last one,
+//! level 3, ends at bit g (DDI 0487 §D8.2). Any granule is therefore the same
+//! arithmetic, and the start level is where the input bits run out.
+
+/// The last level of lookup, where descriptors are pages.
+pub(crate) const LAST_LEVEL: u8 = 3;
+
+/// The size of a table and of the smallest page, as its log2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granule {
+    /// 4 KiB pages; blocks of 2 MiB and 1 GiB.
+    K4 = 12,
+    /// 16 KiB pages; blocks of 32 MiB.
+    K16 = 14,
+    /// 64 KiB pages; blocks of 512 MiB.
+    K64 = 16,
+}
+
+impl Granule {
+    /// log2 of the granule's size.
+    pub const fn bits(self) -> u32 {
+        self as u32
+    }
+
+    /// Bytes of one page, and of one table.
+    pub const fn size(self) -> u64 {
+        1 << self.bits()
+    }
+
+    /// Descriptors in one table.
+    pub const fn entries(self) -> usize {
+        1 << (self.bits() - 3)
+    }
+}
+
+/// What a set of tables can translate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// The translation granule.
+    pub granule: Granule,
+    /// Bits of input address, 25 to 48: T0SZ = 64 - this.
+    pub input_bits: u32,
+    /// Bits of output address, 32 to 48: what the walker's IPS (or PS) says.
+    pub output_bits: u32,
+    /// Whether leaves above the last level may be used.
+    pub blocks: bool,
+}
+
+impl Geometry {
+    /// Whether the sizes are ones that every VMSAv8-64 walker takes (DDI 0487
+    /// §D8.2: T0SZ 16 to 39 without FEAT_TTST, addresses of up to 48 bits
+    /// without FEAT_LPA).
+    pub const fn is_supported(&self) -> bool {
+        self.input_bits >= 25
+            && self.input_bits <= 48
+            && self.output_bits >= 32
+            && self.output_bits <= 48
+    }
+
+    /// The level of the root table.
+    pub const fn start_level(&self) -> u8 {
+        let bits = self.granule.bits();
+        let levels = (self.input_bits - bits).div_ceil(bits - 3);
+        (LAST_LEVEL + 1) - levels as u8
+    }
+
+    /// The lowest input address bit that `level` resolves.
+    const fn shift(&self, level: u8) -> u32 {
+        let bits = self.granule.bits();
+        bits + (LAST_LEVEL - level) as u32 * (bits - 3)
+    }
+
+    /// Bytes that one entry of a table at `level` spans.
+    pub const fn span(&self, level: u8) -> u64 {
+        1 << self.shift(level)
+    }
+
+    /// Where the entry for `va` sits in a table at `level`.
+    pub const fn index(&self, va: u64, level: u8) -> usize {
+        (va >> self.shift(level)) as usize & (self.granule.entries() - 1)
+    }
+
+    /// Whether the architecture and the user allow a leaf at `level`
+    /// (DDI 0487 §D8.3.1).
+    pub const fn leaf_at(&self, level: u8) -> bool {
+        match level {
+            LAST_LEVEL => true,
+            2 => self.blocks,
+            1 => self.blocks && matches!(self.granule, Granule::K4),
+            _ => false,
+        }
+    }
+
+    /// Whether `len` bytes from `start` are within an address space of `bits`.
+    pub(crate) const fn fits(start: u64, len: u64, bits: u32) -> bool {
+        let space = 1 << bits;
+        len <= space && start <= space - len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn geometry(granule: Granule, input_bits: u32) -> Geometry {
+        Geometry {
+            granule,
+            input_bits,
+            output_bits: 48,
+            blocks: true,
+        }
+    }
+
+    #[test]
+    fn start_levels_are_those_of_the_manual() {
+        // DDI 0487 §D8.2, initial lookup levels by granule and T0SZ.
+        for (granule, input_bits, level) in [
+            (Granule::K4, 48, 0),
+            (Granule::K4, 40, 0),
+            (Granule::K4, 39, 1),
+            (Granule::K4, 31, 1),
+            (Granule::K4, 30, 2),
+            (Granule::K4, 25, 2),
+            (Granule::K16, 48, 0),
+            (Granule::K16, 47, 1),
+            (Granule::K16, 36, 2),
+            (Granule::K16, 25, 3),
+            (Granule::K64, 48, 1),
+            (Granule::K64, 42, 2),
+            (Granule::K64, 29, 3),
+        ] {
+            let shape = geometry(granule, input_bits);
+            assert_eq!(shape.start_level(), level, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn spans_are_the_block_and_page_sizes() {
+        let k4 = geometry(Granule::K4, 48);
+        assert_eq!([3, 2, 1].map(|l| k4.span(l)), [4 << 10, 2 << 20, 1 << 30]);
+        assert_eq!(geometry(Granule::K16, 48).span(2), 32 << 20);
+        assert_eq!(geometry(Granule::K64, 48).span(2), 512 << 20);
+    }
+
+    #[test]
+    fn blocks_sit_at_the_levels_that_have_them() {
+        let levels = |shape: Geometry| [0, 1, 2, 3].map(|level| shape.leaf_at(level));
+        let k4 = geometry(Granule::K4, 48);
+        assert_eq!(levels(k4), [false, true, true, true]);
+        assert_eq!(
+            levels(geometry(Granule::K16, 48)),
+            [false, false, true, true]
+        );
+        let pages = Geometry {
+            blocks: false,
+            ..k4
+        };
+        assert_eq!(levels(pages), [false, false, false, true]);
+    }
+}

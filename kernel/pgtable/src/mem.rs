@@ -1,0 +1,58 @@
+//! Where tables live: the one thing that a user of this crate brings along.
+
+/// Memory for tables, and the way to their words.
+///
+/// A table is one granule in size and aligned to it; `index` counts its 64-bit
+/// descriptors. Words are read and written as single-copy atoms, since walkers
+/// and other CPUs look at them at any time.
+pub trait TableMem {
+    /// A table of zeroes, or `None` when there is no memory.
+    fn alloc_table(&self) -> Option<u64>;
+
+    /// Takes back a table from [`alloc_table`](Self::alloc_table).
+    fn free_table(&self, pa: u64);
+
+    /// Reads a descriptor, with acquire ordering: what its writer stored into
+    /// the table it points to is seen too.
+    fn load(&self, pa: u64, index: usize) -> u64;
+
+    /// Writes a descriptor.
+    fn store(&self, pa: u64, index: usize, value: u64);
+
+    /// Replaces `old` by `new`, with acquire and release ordering, or returns
+    /// what was found instead.
+    fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64>;
+
+    /// Makes `count` descriptors from `index` on visible to the walker: a store
+    /// barrier and, where the walker does not snoop, a clean of their cache
+    /// lines before it. Where other code issues that barrier anyway before the
+    /// walker can be made to look (a doorbell behind one), a coherent
+    /// implementation may be empty.
+    fn publish(&self, pa: u64, index: usize, count: usize);
+}
+
+impl<T: TableMem + ?Sized> TableMem for &T {
+    fn alloc_table(&self) -> Option<u64> {
+        (**self).alloc_table()
+    }
+
+    fn free_table(&self, pa: u64) {
+        (**self).free_table(pa);
+    }
+
+    fn load(&self, pa: u64, index: usize) -> u64 {
+        (**self).load(pa, index)
+    }
+
+    fn store(&self, pa: u64, index: usize, value: u64) {
+        (**self).store(pa, index, value);
+    }
+
+    fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
+        (**self).compare_exchange(pa, index, old, new)
+    }
+
+    fn publish(&self, pa: u64, index: usize, count: usize) {
+        (**self).publish(pa, index, count);
+    }
+}

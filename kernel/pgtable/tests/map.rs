@@ -1,0 +1,328 @@
+//! Mapping and unmapping case by case: leaf sizes, refusals, undoing, and what
+//! stays of a failed call.
+
+mod common;
+
+use common::hardware::{Fault, Regime, translate};
+use common::*;
+use mastiff_pgtable::{Geometry, Granule, Leaves, MapError, PageTable, TableMem};
+
+fn regime(table: &PageTable<impl TableMem>) -> Regime {
+    let geometry = table.geometry();
+    Regime {
+        granule: geometry.granule.bits(),
+        t0sz: 64 - geometry.input_bits,
+        output_bits: geometry.output_bits,
+        ttb: table.root(),
+    }
+}
+
+/// log2 of the leaves that hardware finds at each of `vas`.
+fn leaf_bits(mem: &TestMem, table: &PageTable<&TestMem>, vas: &[u64]) -> Vec<u32> {
+    vas.iter()
+        .map(|&va| translate(mem, regime(table), va).unwrap().size_bits)
+        .collect()
+}
+
+#[test]
+fn leaves_are_the_biggest_that_alignment_allows() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(48)).unwrap();
+    // One page, one 2 MiB block, ... up to a gigabyte, and down again.
+    let va = GIB - 2 * MIB - PAGE;
+    let len = PAGE + 2 * MIB + GIB + 2 * MIB + PAGE;
+    table.map(va, 8 * GIB + va, len, DMA).unwrap();
+    let probes = [va, va + PAGE, GIB, 2 * GIB, 2 * GIB + 2 * MIB];
+    assert_eq!(leaf_bits(&mem, &table, &probes), [12, 21, 30, 21, 12]);
+    for va in probes {
+        assert_eq!(
+            translate(&mem, regime(&table), va).unwrap().pa,
+            8 * GIB + va
+        );
+    }
+    // The root, one table under it, and for each end one of each lower level.
+    assert_eq!(mem.live(), 6);
+}
+
+#[test]
+fn the_targets_alignment_counts_too() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    table.map(2 * MIB, 4 * MIB + PAGE, 2 * MIB, DMA).unwrap();
+    table.map(GIB, 2 * GIB + 2 * MIB, GIB, DMA).unwrap();
+    assert_eq!(leaf_bits(&mem, &table, &[2 * MIB, GIB]), [12, 21]);
+}
+
+#[test]
+fn without_blocks_all_leaves_are_pages() {
+    let mem = TestMem::new(Granule::K4);
+    let shape = Geometry {
+        blocks: false,
+        ..k4(32)
+    };
+    let table = PageTable::new(&mem, shape).unwrap();
+    table.map(2 * MIB, 2 * MIB, 4 * MIB, DMA).unwrap();
+    assert_eq!(leaf_bits(&mem, &table, &[2 * MIB, 4 * MIB]), [12, 12]);
+}
+
+#[test]
+fn a_table_in_the_way_is_filled_rather_than_replaced() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    table.map(2 * MIB, 0, PAGE, DMA).unwrap();
+    unmap(&table, 2 * MIB, PAGE).unwrap();
+    table.map(2 * MIB, 0, 2 * MIB, DMA).unwrap();
+    assert_eq!(leaf_bits(&mem, &table, &[2 * MIB]), [12]);
+    assert_eq!(
+        unmap(&table, 2 * MIB, 2 * MIB).unwrap(),
+        [Leaves {
+            va: 2 * MIB,
+            len: 2 * MIB,
+            size: PAGE,
+            level: 3
+        }]
+    );
+}
+
+#[test]
+fn the_whole_space_can_be_mapped_and_unmapped() {
+    for bits in [25, 32, 39, 44] {
+        let mem = TestMem::new(Granule::K4);
+        let table = PageTable::new(&mem, k4(bits)).unwrap();
+        let len = 1 << bits;
+        table.map(0, 0, len, DMA).unwrap();
+        let last = translate(&mem, regime(&table), len - 1).unwrap();
+        assert_eq!(last.pa, len - 1);
+        let gone = unmap(&table, 0, len).unwrap();
+        assert_eq!(gone.iter().map(|leaves| leaves.len).sum::<u64>(), len);
+        assert!(mem.all_published());
+    }
+}
+
+#[test]
+fn unmap_reports_runs_of_equal_leaves() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    // Two pages, two blocks, one page.
+    let va = 2 * MIB - 2 * PAGE;
+    let len = 4 * MIB + 3 * PAGE;
+    table.map(va, GIB + va, len, DMA).unwrap();
+    let run = |va, len, size, level| Leaves {
+        va,
+        len,
+        size,
+        level,
+    };
+    assert_eq!(
+        unmap(&table, va, len).unwrap(),
+        [
+            run(va, 2 * PAGE, PAGE, 3),
+            run(2 * MIB, 4 * MIB, 2 * MIB, 2),
+            run(6 * MIB, PAGE, PAGE, 3),
+        ]
+    );
+}
+
+#[test]
+fn ranges_that_make_no_sense_are_refused() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    // With last-level tables at both ends, so that the short way is taken.
+    let top = 1 << 39;
+    table.map(9 * PAGE, 0, PAGE, DMA).unwrap();
+    table.map(top - 9 * PAGE, 0, PAGE, DMA).unwrap();
+    let live = mem.live();
+    let misaligned = |value| MapError::Misaligned { value, page: PAGE };
+    let input = |va, len| MapError::InputRange { va, len, bits: 39 };
+    let output = |pa, len| MapError::OutputRange { pa, len, bits: 44 };
+    for (va, pa, len, error) in [
+        (0, 0, 0, MapError::Empty { va: 0 }),
+        (1, 0, PAGE, misaligned(1)),
+        (0, 8, PAGE, misaligned(8)),
+        (0, 0, 100, misaligned(100)),
+        (top, 0, PAGE, input(top, PAGE)),
+        (top - PAGE, 0, 2 * PAGE, input(top - PAGE, 2 * PAGE)),
+        (PAGE, 0, top, input(PAGE, top)),
+        (
+            u64::MAX - PAGE + 1,
+            0,
+            PAGE,
+            input(u64::MAX - PAGE + 1, PAGE),
+        ),
+        (0, 1 << 44, PAGE, output(1 << 44, PAGE)),
+        (
+            0,
+            (1 << 44) - PAGE,
+            2 * PAGE,
+            output((1 << 44) - PAGE, 2 * PAGE),
+        ),
+        (
+            0,
+            u64::MAX - PAGE + 1,
+            PAGE,
+            output(u64::MAX - PAGE + 1, PAGE),
+        ),
+    ] {
+        assert_eq!(table.map(va, pa, len, DMA), Err(error));
+        assert!(!error.to_string().is_empty());
+    }
+    assert_eq!(unmap(&table, 0, 0), Err(MapError::Empty { va: 0 }));
+    assert_eq!(unmap(&table, 0, 1), Err(misaligned(1)));
+    assert_eq!(unmap(&table, top, PAGE), Err(input(top, PAGE)));
+    assert_eq!(mem.live(), live);
+}
+
+#[test]
+fn sizes_that_no_walker_takes_are_refused() {
+    let mem = TestMem::new(Granule::K4);
+    for (input_bits, output_bits) in [(24, 44), (49, 44), (39, 31), (39, 49), (0, 0)] {
+        let shape = Geometry {
+            input_bits,
+            output_bits,
+            ..k4(39)
+        };
+        let error = PageTable::new(&mem, shape).err();
+        assert_eq!(error, Some(MapError::Unsupported(shape)));
+    }
+}
+
+#[test]
+fn mapping_over_a_mapping_names_the_first_address_and_changes_nothing() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    table.map(5 * PAGE, 0, PAGE, DMA).unwrap();
+    table.map(GIB, 0, GIB, DMA).unwrap();
+    for (va, len, occupied) in [
+        (5 * PAGE, PAGE, 5 * PAGE),
+        (0, 16 * PAGE, 5 * PAGE),
+        (0, GIB, 5 * PAGE),
+        (GIB - 2 * MIB, 4 * MIB, GIB),
+        (GIB + 7 * PAGE, PAGE, GIB + 7 * PAGE),
+    ] {
+        let error = MapError::Occupied { va: occupied };
+        assert_eq!(table.map(va, 4 * GIB, len, DMA), Err(error));
+    }
+    for hole in [0, 4 * PAGE, 6 * PAGE, GIB - PAGE, GIB - 2 * MIB] {
+        assert_eq!(table.translate(hole), None);
+    }
+    assert_eq!(table.translate(5 * PAGE).unwrap().0, 0);
+    assert_eq!(table.translate(GIB + 7).unwrap().0, 7);
+}
+
+#[test]
+fn unmapping_a_hole_or_part_of_a_block_changes_nothing() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    let hole = |va| Err(MapError::NotMapped { va });
+    assert_eq!(unmap(&table, PAGE, PAGE), hole(PAGE));
+    table.map(0, 0, 2 * PAGE, DMA).unwrap();
+    table.map(2 * MIB, 2 * MIB, 2 * MIB, DMA).unwrap();
+    let part = Err(MapError::PartOfBlock {
+        va: 2 * MIB,
+        size: 2 * MIB,
+    });
+    assert_eq!(unmap(&table, 0, 3 * PAGE), hole(2 * PAGE));
+    assert_eq!(unmap(&table, 2 * PAGE, PAGE), hole(2 * PAGE));
+    assert_eq!(unmap(&table, 2 * MIB, PAGE), part);
+    assert_eq!(unmap(&table, 2 * MIB + PAGE, PAGE), part);
+    assert_eq!(unmap(&table, 2 * MIB, 2 * MIB + PAGE), hole(4 * MIB));
+    for va in [0, PAGE, 2 * MIB, 4 * MIB - PAGE] {
+        assert_eq!(table.translate(va).unwrap().0, va);
+    }
+}
+
+#[test]
+fn a_failing_allocation_maps_nothing_and_leaks_nothing() {
+    // From just below 512 GiB to just above: two tables at each of levels 1 to 3.
+    let va = 512 * GIB - 2 * PAGE;
+    let needed = 6;
+    for allowed in 0..=needed {
+        let mem = TestMem::new(Granule::K4);
+        let table = PageTable::new(&mem, k4(48)).unwrap();
+        mem.allow(allowed);
+        let result = table.map(va, 0, 4 * PAGE, DMA);
+        assert_eq!(result.is_ok(), allowed == needed);
+        if let Err(error) = result {
+            assert!(matches!(error, MapError::OutOfTables { .. }));
+            assert_eq!(table.translate(va), None);
+            // With memory again, the same call succeeds.
+            mem.allow(usize::MAX);
+            table.map(va, 0, 4 * PAGE, DMA).unwrap();
+        }
+        assert_eq!(mem.live(), 1 + needed);
+        assert!(mem.all_published());
+        drop(table);
+        assert_eq!(mem.live(), 0);
+    }
+}
+
+#[test]
+fn no_memory_for_the_root_is_an_error() {
+    let mem = TestMem::new(Granule::K4);
+    mem.allow(0);
+    let error = PageTable::new(&mem, k4(39)).err();
+    assert_eq!(error, Some(MapError::OutOfTables { va: 0 }));
+}
+
+#[test]
+fn table_memory_beyond_the_walkers_reach_is_refused_and_given_back() {
+    // Test memory starts at 256 GiB: 2^38.
+    let mem = TestMem::new(Granule::K4);
+    let shape = Geometry {
+        output_bits: 36,
+        ..k4(39)
+    };
+    let error = PageTable::new(&mem, shape).err();
+    assert!(matches!(error, Some(MapError::BadTable { .. })));
+    assert_eq!(mem.live(), 0);
+}
+
+#[test]
+fn losing_a_race_for_a_table_uses_the_winners() {
+    let mem = TestMem::new(Granule::K4);
+    let winners = mem.alloc_table().unwrap();
+    mem.publish(winners, 0, 512);
+    let rival = Rival::new(&mem);
+    let table = PageTable::new(&rival, k4(30)).unwrap();
+    rival.strike(1, winners | 0b11);
+    table.map(PAGE, 0, PAGE, DMA).unwrap();
+    // The loser's table went back, and the entry it did not write is published.
+    assert_eq!(mem.live(), 2);
+    assert_eq!(translate(&mem, regime(&table), PAGE).unwrap().pa, 0);
+    drop(table);
+    assert_eq!(mem.live(), 0);
+}
+
+#[test]
+fn a_table_whose_entry_is_not_published_yet_is_published_by_its_first_user() {
+    // Another CPU has put its table in place and not got further yet.
+    let mem = TestMem::new(Granule::K4);
+    let theirs = mem.alloc_table().unwrap();
+    mem.publish(theirs, 0, 512);
+    let table = PageTable::new(&mem, k4(30)).unwrap();
+    mem.store(table.root(), 0, theirs | 0b11);
+    table.map(PAGE, GIB, PAGE, DMA).unwrap();
+    assert_eq!(translate(&mem, regime(&table), PAGE).unwrap().pa, GIB);
+}
+
+#[test]
+fn losing_a_race_for_a_leaf_undoes_the_others() {
+    let mem = TestMem::new(Granule::K4);
+    let rival = Rival::new(&mem);
+    let table = PageTable::new(&rival, k4(30)).unwrap();
+    table.map(0, 0, PAGE, DMA).unwrap();
+    let theirs = table.walk(0).end().unwrap().raw;
+    // Sixteen pages, lost at the fifth.
+    rival.strike(5, theirs);
+    let result = table.map(PAGE, PAGE, 16 * PAGE, DMA);
+    assert_eq!(result, Err(MapError::Occupied { va: 5 * PAGE }));
+    for page in 1..17 {
+        let expected = (page == 5).then_some(0);
+        let found = table.translate(page * PAGE).map(|(pa, ..)| pa);
+        assert_eq!(found, expected, "page {page}");
+        if page != 5 {
+            let seen = translate(&mem, regime(&table), page * PAGE);
+            assert_eq!(seen, Err(Fault::Translation(3)));
+        }
+    }
+}
