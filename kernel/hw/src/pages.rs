@@ -1,0 +1,143 @@
+//! Memory that a device may share: owned frames, reached by address and never by a
+//! Rust reference, since the device may change them at any time.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use mastiff_core::addr::{PAGE, PhysAddr};
+use mastiff_core::error::Fault;
+use mastiff_core::platform::PageRequest;
+
+use crate::cpu;
+use crate::frames::{Frames, Kind, Request};
+
+/// Physically contiguous frames of one owner.
+pub struct Pages {
+    frames: &'static Frames,
+    pa: PhysAddr,
+    len: usize,
+}
+
+impl Pages {
+    /// Takes them. They hold what their last user left in them.
+    pub fn take(frames: &'static Frames, request: PageRequest) -> Result<Self, Fault> {
+        let count = request.bytes.div_ceil(PAGE).max(1);
+        let wanted = Request {
+            count,
+            align: request.align,
+            limit: request.limit,
+        };
+        match frames.take(wanted, Kind::Pages) {
+            Some(pa) => Ok(Self {
+                frames,
+                pa,
+                len: (count * PAGE) as usize,
+            }),
+            None => Err(Fault::OutOfMemory {
+                bytes: request.bytes,
+                limit: request.limit,
+            }),
+        }
+    }
+
+    /// Parks them: a device may still write to them.
+    pub fn quarantine(self) {
+        let count = self.len as u64 / PAGE;
+        self.frames
+            .retag(self.pa, count, Kind::Pages, Kind::Quarantined);
+        core::mem::forget(self);
+    }
+
+    /// Where `len` bytes at `offset` are.
+    #[inline(always)]
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        if len > self.len || offset > self.len - len {
+            self.refuse(offset, len);
+        }
+        (self.pa.0 as usize + offset) as *mut u8
+    }
+
+    /// Where a word at `offset` is.
+    #[inline(always)]
+    fn word<T>(&self, offset: usize) -> *mut T {
+        if !offset.is_multiple_of(size_of::<T>()) {
+            self.refuse(offset, size_of::<T>());
+        }
+        self.at(offset, size_of::<T>()).cast()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, offset: usize, len: usize) -> ! {
+        let Self { pa, len: all, .. } = self;
+        panic!("access of {len} bytes at {offset:#x} in pages {pa}+{all:#x}")
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        self.frames
+            .give(self.pa, self.len as u64 / PAGE, Kind::Pages);
+    }
+}
+
+impl mastiff_core::platform::Pages for Pages {
+    fn pa(&self) -> PhysAddr {
+        self.pa
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn load32(&self, offset: usize) -> u32 {
+        // SAFETY: in bounds and aligned; frames are mapped where they are, and what
+        // is in them is only ever reached through raw accesses like this one.
+        unsafe { AtomicU32::from_ptr(self.word(offset)) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn store32(&self, offset: usize, value: u32) {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU32::from_ptr(self.word(offset)) }.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn load64(&self, offset: usize) -> u64 {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU64::from_ptr(self.word(offset)) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn store64(&self, offset: usize, value: u64) {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU64::from_ptr(self.word(offset)) }.store(value, Ordering::Relaxed);
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) {
+        let from = self.at(offset, to.len());
+        // SAFETY: in bounds; `to` is ours alone, so it is no part of the pages.
+        unsafe { cpu::copy(to.as_mut_ptr(), from, to.len()) }
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        let to = self.at(offset, from.len());
+        // SAFETY: in bounds; a reference never points into the pages.
+        unsafe { cpu::copy(to, from.as_ptr(), from.len()) }
+    }
+
+    fn fill(&self, offset: usize, len: usize, byte: u8) {
+        // SAFETY: in bounds.
+        unsafe { cpu::fill(self.at(offset, len), len, byte) }
+    }
+
+    fn clean(&self, offset: usize, len: usize) {
+        // SAFETY: in bounds, and frames are normal memory.
+        unsafe { cpu::clean(self.at(offset, len), len) }
+    }
+
+    fn invalidate(&self, offset: usize, len: usize) {
+        // SAFETY: as for `clean`.
+        unsafe { cpu::clean_invalidate(self.at(offset, len), len) }
+    }
+}
