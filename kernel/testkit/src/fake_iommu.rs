@@ -1,0 +1,387 @@
+//! An IOMMU in a few lines, for tests of what stands above one: it translates for
+//! simulated devices, counts everything, and takes nobody's word. Whoever breaks
+//! the contract of [`Iommu`] or [`Domain`] (unmaps what is not mapped, drops a
+//! domain that streams still go through) ends the test.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
+use mastiff_core::error::Fault;
+use mastiff_core::iommu::{Domain, EntryDump, Iommu, Limits, Permission, Status, WalkStep};
+
+use crate::breach;
+use crate::bus::{DmaTranslator, Shared};
+use crate::inject::{Injections, Step};
+use crate::lock;
+
+/// The IOMMU. Clones are the same one.
+#[derive(Clone)]
+pub struct FakeIommu {
+    shared: Arc<FakeState>,
+}
+
+struct FakeState {
+    limits: Limits,
+    inject: Injections,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    next: u32,
+    domains: BTreeMap<u32, Table>,
+    streams: BTreeMap<u32, u32>,
+    counts: Counts,
+    aborted: Vec<Aborted>,
+}
+
+#[derive(Default)]
+struct Table {
+    identity: bool,
+    // By the first address: physical address, length, permission.
+    maps: BTreeMap<u64, (u64, u64, Permission)>,
+}
+
+/// What an IOMMU holds and has done.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Counts {
+    /// Domains that live.
+    pub domains: usize,
+    /// Streams that go through one.
+    pub attached: usize,
+    /// Mappings in all domains.
+    pub mappings: usize,
+    /// Domains that were made.
+    pub domains_made: u64,
+    /// Attachments that were made.
+    pub attaches: u64,
+    /// Streams that were aborted.
+    pub blocks: u64,
+    /// Mappings that were made.
+    pub maps: u64,
+    /// Syncs: one for each unmapping and each change of a stream.
+    pub syncs: u64,
+}
+
+/// An access that was aborted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Aborted {
+    /// Who.
+    pub stream: u32,
+    /// Where.
+    pub addr: u64,
+    /// Whether it was a write.
+    pub write: bool,
+}
+
+impl Default for FakeIommu {
+    fn default() -> Self {
+        Self::new(Limits {
+            aperture: (1 << 48) - 1,
+            streams: 1 << 16,
+        })
+    }
+}
+
+impl FakeIommu {
+    /// One with these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            shared: Arc::new(FakeState {
+                limits,
+                inject: Injections::default(),
+                inner: Mutex::new(Inner::default()),
+            }),
+        }
+    }
+
+    /// What the core is given.
+    pub fn instance(&self) -> Arc<dyn Iommu> {
+        Arc::new(self.clone())
+    }
+
+    /// What the simulated machine sends streams through.
+    pub fn translator(&self) -> Shared<Self> {
+        Arc::new(Mutex::new(self.clone()))
+    }
+
+    /// What can be made to fail.
+    pub fn inject(&self) -> &Injections {
+        &self.shared.inject
+    }
+
+    /// What it holds and has done.
+    pub fn counts(&self) -> Counts {
+        let inner = lock(&self.shared.inner);
+        Counts {
+            domains: inner.domains.len(),
+            attached: inner.streams.len(),
+            mappings: inner.domains.values().map(|table| table.maps.len()).sum(),
+            ..inner.counts
+        }
+    }
+
+    /// The accesses that it aborted.
+    pub fn aborted(&self) -> Vec<Aborted> {
+        lock(&self.shared.inner).aborted.clone()
+    }
+
+    /// The domain that a stream goes through, by its tag.
+    pub fn domain_of(&self, stream: u32) -> Option<u32> {
+        lock(&self.shared.inner).streams.get(&stream).copied()
+    }
+
+    fn domain(&self, identity: bool) -> Result<Arc<dyn Domain>, Fault> {
+        if self.shared.inject.take(Step::Domain) {
+            return Err(exhausted("domain"));
+        }
+        let mut inner = lock(&self.shared.inner);
+        inner.next += 1;
+        inner.counts.domains_made += 1;
+        let id = inner.next;
+        let table = Table {
+            identity,
+            ..Table::default()
+        };
+        inner.domains.insert(id, table);
+        drop(inner);
+        Ok(Arc::new(FakeDomain {
+            iommu: self.clone(),
+            id,
+        }))
+    }
+}
+
+fn exhausted(what: &'static str) -> Fault {
+    Fault::Exhausted { what, limit: 0 }
+}
+
+fn sync_timeout() -> Fault {
+    Fault::Timeout {
+        awaited: "sync",
+        register: "FAKE_CONS",
+        seen: 0,
+        us: 0,
+    }
+}
+
+impl Iommu for FakeIommu {
+    fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    fn paging_domain(&self) -> Result<Arc<dyn Domain>, Fault> {
+        self.domain(false)
+    }
+
+    fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault> {
+        self.domain(true)
+    }
+
+    fn block(&self, stream: StreamId) -> Result<(), Fault> {
+        if self.shared.inject.take(Step::Block) {
+            return Err(sync_timeout());
+        }
+        let mut inner = lock(&self.shared.inner);
+        inner.streams.remove(&stream.0);
+        inner.counts.blocks += 1;
+        inner.counts.syncs += 1;
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let counts = self.counts();
+        Status {
+            features: vec!["fake".into()],
+            streams_attached: counts.attached as u64,
+            domains: counts.domains as u64,
+            commands: counts.syncs,
+            syncs: counts.syncs,
+            events: self.aborted().len() as u64,
+            errors: 0,
+        }
+    }
+
+    fn live_streams(&self) -> Vec<StreamId> {
+        let inner = lock(&self.shared.inner);
+        inner.streams.keys().copied().map(StreamId).collect()
+    }
+
+    fn describe(&self, stream: StreamId) -> Result<EntryDump, Fault> {
+        let inner = lock(&self.shared.inner);
+        let domain = inner.streams.get(&stream.0);
+        let table = domain.and_then(|id| inner.domains.get(id));
+        Ok(EntryDump {
+            config: match table {
+                None => "abort",
+                Some(table) if table.identity => "bypass",
+                Some(_) => "stage 1",
+            },
+            parts: Vec::new(),
+        })
+    }
+}
+
+impl DmaTranslator for FakeIommu {
+    fn translate(&mut self, stream: u32, addr: u64, write: bool) -> Option<u64> {
+        let mut inner = lock(&self.shared.inner);
+        let domain = inner.streams.get(&stream);
+        let table = domain.and_then(|id| inner.domains.get(id));
+        let pa = table.and_then(|table| table.translate(addr, write));
+        if pa.is_none() {
+            inner.aborted.push(Aborted {
+                stream,
+                addr,
+                write,
+            });
+        }
+        pa
+    }
+}
+
+impl Table {
+    /// The mapping that an address lies in.
+    fn find(&self, addr: u64) -> Option<(u64, (u64, u64, Permission))> {
+        let (&start, &map) = self.maps.range(..=addr).next_back()?;
+        (addr - start < map.1).then_some((start, map))
+    }
+
+    fn translate(&self, addr: u64, write: bool) -> Option<u64> {
+        if self.identity {
+            return Some(addr);
+        }
+        let (start, (pa, _, permission)) = self.find(addr)?;
+        (!write || permission != Permission::Read).then_some(pa + (addr - start))
+    }
+}
+
+struct FakeDomain {
+    iommu: FakeIommu,
+    id: u32,
+}
+
+impl FakeDomain {
+    fn check(&self, iova: Iova, len: u64) {
+        let aligned = iova.0.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0;
+        if !aligned {
+            breach(&format!("{iova}+{len:#x} is not whole pages"));
+        }
+    }
+}
+
+impl Domain for FakeDomain {
+    fn attach(&self, stream: StreamId) -> Result<(), Fault> {
+        if u64::from(stream.0) >= self.iommu.shared.limits.streams {
+            breach(&format!("stream {stream} is attached, but there is none"));
+        }
+        if self.iommu.shared.inject.take(Step::Attach) {
+            return Err(sync_timeout());
+        }
+        let mut inner = lock(&self.iommu.shared.inner);
+        let before = inner.streams.insert(stream.0, self.id);
+        inner.counts.attaches += 1;
+        inner.counts.syncs += 1;
+        drop(inner);
+        if before == Some(self.id) {
+            breach(&format!("stream {stream} is attached twice"));
+        }
+        Ok(())
+    }
+
+    fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
+        self.check(iova, len);
+        let last = iova.0.checked_add(len - 1);
+        if iova.0 == 0 || last.is_none_or(|last| last > self.iommu.shared.limits.aperture) {
+            breach(&format!("{iova}+{len:#x} is not in the aperture"));
+        }
+        if self.iommu.shared.inject.take(Step::Map) {
+            return Err(exhausted("table"));
+        }
+        let mut inner = lock(&self.iommu.shared.inner);
+        inner.counts.maps += 1;
+        let Some(table) = inner.domains.get_mut(&self.id) else {
+            unreachable!("a domain lives as long as its handle");
+        };
+        let free = match table.maps.range(..iova.0 + len).next_back() {
+            Some((&start, &(_, other, _))) => start + other <= iova.0,
+            None => true,
+        };
+        let identity = table.identity;
+        if free {
+            table.maps.insert(iova.0, (pa.0, len, access));
+        }
+        drop(inner);
+        if identity {
+            breach("an identity domain is mapped into");
+        }
+        if free {
+            Ok(())
+        } else {
+            breach(&format!("{iova}+{len:#x} is mapped over a mapping"));
+            Err(Fault::AlreadyMapped { iova })
+        }
+    }
+
+    fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        self.check(iova, len);
+        if self.iommu.shared.inject.take(Step::Unmap) {
+            // The mapping goes, but who knows when: it is kept as if cached.
+            return Err(sync_timeout());
+        }
+        let mut inner = lock(&self.iommu.shared.inner);
+        inner.counts.syncs += 1;
+        let table = inner.domains.get_mut(&self.id);
+        let map = table.and_then(|table| table.maps.remove(&iova.0));
+        drop(inner);
+        match map {
+            Some((_, mapped, _)) if mapped == len => Ok(()),
+            _ => {
+                breach(&format!(
+                    "{iova}+{len:#x} is unmapped, but not mapped like that"
+                ));
+                Err(Fault::NotMapped { iova })
+            }
+        }
+    }
+
+    fn walk(&self, iova: Iova) -> Vec<WalkStep> {
+        let inner = lock(&self.iommu.shared.inner);
+        let map = inner
+            .domains
+            .get(&self.id)
+            .and_then(|table| table.find(iova.0));
+        map.map(|(start, (pa, _, permission))| WalkStep {
+            level: 3,
+            table: PhysAddr(0),
+            index: 0,
+            descriptor: pa + (iova.0 - start),
+            meaning: format!("{permission:?}").into(),
+        })
+        .into_iter()
+        .collect()
+    }
+
+    fn tag(&self) -> Option<u32> {
+        Some(self.id)
+    }
+}
+
+impl Drop for FakeDomain {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.iommu.shared.inner);
+        inner.domains.remove(&self.id);
+        let streams: Vec<u32> = inner
+            .streams
+            .iter()
+            .filter(|(_, domain)| **domain == self.id)
+            .map(|(stream, _)| *stream)
+            .collect();
+        drop(inner);
+        if !streams.is_empty() {
+            breach(&format!(
+                "a domain goes while streams {streams:?} go through it"
+            ));
+        }
+    }
+}
