@@ -116,9 +116,11 @@ def machine_argument(boot):
     return boot.machine
 
 
-def device_arguments(boot):
-    """Disk and devices, and the semihosting that carries the exit status."""
-    arguments = ["-nodefaults", "-semihosting-config", "enable=on,target=native"]
+def device_arguments(boot, console="console"):
+    """Disk and devices; semihosting carries the exit status, and what the kernel
+    has to say where it knows no console, to the character device of the console."""
+    semihosting = f"enable=on,target=native,chardev={console}"
+    arguments = ["-nodefaults", "-semihosting-config", semihosting]
     if not boot.interactive:
         # A reboot ends a boot that nobody watches.
         arguments.append("-no-reboot")
@@ -149,10 +151,11 @@ def command(boot, dtb=None):
     check_sizes(boot)
     line = [qemu_binary(boot), "-M", machine_argument(boot), "-cpu", boot.cpu]
     line += ["-smp", boot.smp, "-m", boot.mem, "-display", "none"]
+    # At a prompt Ctrl-C is the guest's; Ctrl-A C reaches QEMU's monitor.
+    signals = "off" if boot.interactive else "on"
+    line += ["-chardev", f"stdio,id=console,mux=on,signal={signals}", "-serial", "chardev:console"]
     if boot.interactive:
-        line += ["-serial", "mon:stdio"]
-    else:
-        line += ["-serial", "stdio", "-monitor", "none"]
+        line += ["-mon", "chardev=console,mode=readline"]
     line += device_arguments(boot)
     line += ["-kernel", str(boot.kernel)]
     if dtb:

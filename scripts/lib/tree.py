@@ -13,6 +13,14 @@ from pathlib import Path
 from .common import TARGET, Usage, replace_file, run
 
 TREES = TARGET / "dtb"
+MAGIC = b"\xd0\x0d\xfe\xed"
+
+
+def check(path):
+    """The path, if a blob is in it; QEMU takes care of what else may be wrong."""
+    if path.read_bytes()[:4] != MAGIC:
+        raise Usage(f"DTB {path}: not a device tree blob (compile sources with dtc)")
+    return path
 
 
 def _dtc(*arguments):
@@ -20,7 +28,7 @@ def _dtc(*arguments):
     if result.returncode != 0:
         lines = [line for line in result.stdout.splitlines() if line.strip()]
         errors = [line for line in lines if "rror" in line] or lines or ["dtc failed"]
-        raise Usage(errors[0].strip())
+        raise Usage(errors[0].strip().removeprefix("Error: "))
 
 
 def dump(command):
