@@ -1,7 +1,7 @@
 //! The validator that stands in front of the `fdt` crate.
 //!
 //! One walk over the structure block checks every rule that `fdt` relies on
-//! without checking (bounds, balance, terminated ASCII names, properties before
+//! without checking (bounds, balance, terminated printable names, properties before
 //! children, depth) and notes what `fdt` does not tell: who is whose parent. It
 //! also produces a canonical blob: no padding, no `FDT_NOP` (which `fdt` trips
 //! over, and which bootloaders leave behind where they removed something),
@@ -174,8 +174,9 @@ fn reservations(blob: &[u8], start: usize) -> Result<Range<usize>, BlobError> {
 fn terminated_strings(blob: &[u8], strings: Range<usize>) -> Result<Range<usize>, BlobError> {
     let bytes = &blob[strings.clone()];
     let len = bytes.iter().rposition(|&b| b == 0).map_or(0, |nul| nul + 1);
-    match bytes[..len].iter().position(|b| !b.is_ascii()) {
-        Some(at) => error(strings.start + at, BlobErrorKind::NotAscii),
+    let printable = |&b: &u8| b == 0 || b.is_ascii_graphic();
+    match bytes[..len].iter().position(|b| !printable(b)) {
+        Some(at) => error(strings.start + at, BlobErrorKind::NotPrintable),
         None => Ok(strings.start..strings.start + len),
     }
 }
@@ -228,8 +229,8 @@ impl Walk<'_> {
         let Ok(name) = name.map(CStr::to_bytes) else {
             return error(at, BlobErrorKind::UnexpectedEnd(Block::Structure));
         };
-        if !name.is_ascii() {
-            return error(self.at, BlobErrorKind::NotAscii);
+        if !name.iter().all(u8::is_ascii_graphic) {
+            return error(self.at, BlobErrorKind::NotPrintable);
         }
         let parent = self.open.last().copied();
         if parent.is_none() && !self.extents.is_empty() {

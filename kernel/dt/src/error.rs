@@ -74,8 +74,9 @@ pub enum BlobErrorKind {
         /// Its offset in the strings block.
         name: u32,
     },
-    /// A node's or property's name has bytes that are not ASCII.
-    NotAscii,
+    /// A node's or property's name has bytes that are not printable ASCII. Names
+    /// end up in one-line messages, which they must not be able to break.
+    NotPrintable,
     /// A node other than the root has an empty name, or one with a `/`.
     BadName,
     /// A property that belongs to no node.
@@ -134,7 +135,7 @@ impl fmt::Display for BlobErrorKind {
             StringOutOfBlock { name } => {
                 write!(f, "property name at {name:#x} is not in the strings block")
             }
-            NotAscii => f.write_str("a name is not ASCII"),
+            NotPrintable => f.write_str("a name is not printable ASCII"),
             BadName => f.write_str("a node's name is empty or has a '/'"),
             PropertyOutsideNode => f.write_str("a property outside of any node"),
             PropertyAfterChild => f.write_str("a property after a child node"),
@@ -265,7 +266,7 @@ impl fmt::Display for PropErrorKind {
             NotCells { bytes } => write!(f, "{bytes} bytes are no whole number of cells"),
             NotOneCell { bytes } => write!(f, "must be one cell, but has {bytes} bytes"),
             Truncated { need, left } => {
-                write!(f, "entry needs {need} more cells, only {left} are left")
+                write!(f, "entry is cut off: {left} of {need} cells are there")
             }
             EmptyEntries => f.write_str("entries of no cells cannot be counted"),
             TooManyCells { cells } => write!(f, "{cells} cells for one number are too many"),

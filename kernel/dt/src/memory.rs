@@ -8,7 +8,7 @@ use crate::tree::Tree;
 use alloc::vec::Vec;
 
 /// Memory that is there, but set aside.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, Debug)]
 pub struct Reserved<'t> {
     /// Where it is.
     pub region: Region,

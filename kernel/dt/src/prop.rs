@@ -7,7 +7,7 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
 /// A property of a node.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, Debug)]
 pub struct Prop<'t> {
     pub(crate) node: Node<'t>,
     pub(crate) name: &'t str,

@@ -136,6 +136,12 @@ impl Tree {
     }
 }
 
+impl core::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Tree of {} nodes", self.nodes.len() - 1)
+    }
+}
+
 /// Fills the tables: parents and extents from the validator, names and values
 /// by `fdt`. `None` if `fdt` saw other nodes or properties than the validator.
 fn fill(checked: &Checked) -> Option<Tree> {
