@@ -1,5 +1,5 @@
-//! The console as the shell and the log see it: bytes out, bytes in. A UART driver
-//! publishes one at its node; which one is used, `/chosen/stdout-path` says.
+//! The console as the shell and the log see it: bytes out, bytes in. A UART's
+//! binding offers one; which one is used, `/chosen/stdout-path` says.
 
 /// A byte stream to a person.
 pub trait Console: Send + Sync {

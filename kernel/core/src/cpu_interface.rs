@@ -12,6 +12,8 @@ pub trait CpuInterface: Send + Sync {
     /// makes one write end an interrupt (EOImode 0), and enables group 1.
     fn enable(&self) -> Result<(), Fault>;
     /// Disables group 1: this CPU is signalled nothing any more when it returns.
+    /// Before the first `enable`, where system registers may not be on, it does
+    /// nothing if they are not.
     fn disable(&self);
     /// Acknowledges the highest-priority pending interrupt of group 1
     /// (ICC_IAR1_EL1); a special INTID where there is none.

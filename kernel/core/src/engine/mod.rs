@@ -280,6 +280,13 @@ impl<P: Platform> Engine<P> {
         self.drivers.list()
     }
 
+    /// The name of the driver that is for a device.
+    pub fn driver_of(&self, device: &Device<P>) -> Option<&'static str> {
+        device
+            .matched
+            .map(|matched| self.drivers.get(matched.driver).name())
+    }
+
     /// What all attempts share: tree, services, streams, faults.
     pub fn context(&self) -> &Arc<Context<P>> {
         &self.context

@@ -1,0 +1,217 @@
+//! The kernel command line: `name=value` words, with double quotes around values
+//! that have spaces. Linux's names where the meaning is Linux's. Nothing here can
+//! fail: what is not understood is named in a warning and the boot goes on.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use mastiff_core::policy::{MissingIommu, Policy};
+
+/// The command line, understood.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BootArgs {
+    /// `iommu.missing=`, `iommu.passthrough=`.
+    pub policy: Policy,
+    /// `loglevel=`, 0 (quiet) to 7 (debug); 6 (info) by default.
+    pub loglevel: u8,
+    /// `console=`: the tree path or alias of the console, in place of
+    /// `/chosen/stdout-path`.
+    pub console: Option<String>,
+    /// `driver.late=`: drivers to hold back.
+    pub late: Vec<String>,
+    /// `driver.skip=`: drivers to leave out.
+    pub skip: Vec<String>,
+    /// `report=json`: print records.
+    pub records: bool,
+    /// `run=`: commands in place of the main job.
+    pub run: Option<String>,
+    /// `interactive=1`: somebody is at the console.
+    pub interactive: bool,
+    /// What was not understood, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Default for BootArgs {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            loglevel: 6,
+            console: None,
+            late: Vec::new(),
+            skip: Vec::new(),
+            records: false,
+            run: None,
+            interactive: false,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl BootArgs {
+    /// Reads a command line.
+    pub fn parse(line: &str) -> Self {
+        let mut args = Self::default();
+        for word in words(line) {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, value),
+                None => (word.as_str(), ""),
+            };
+            if let Err(expected) = args.set(name, value) {
+                args.warnings.push(match expected {
+                    Some(expected) => format!("boot argument {word}: expected {expected}"),
+                    None => format!("unknown boot argument {word}: ignored"),
+                });
+            }
+        }
+        args
+    }
+
+    /// `Err(None)` for an unknown name, `Err(Some(_))` for a value that is not one
+    /// of those that the message names.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Option<&'static str>> {
+        match name {
+            "iommu.passthrough" => self.policy.passthrough = flag(value)?,
+            "iommu.strict" => {
+                // Strict is what there is; asking for it is no mistake.
+                if !flag(value)? {
+                    return Err(Some("1: unmapping is always strict"));
+                }
+            }
+            "iommu.missing" => {
+                self.policy.missing_iommu = match value {
+                    "refuse" => MissingIommu::Refuse,
+                    "direct" => MissingIommu::Direct,
+                    _ => return Err(Some("refuse or direct")),
+                }
+            }
+            "loglevel" => {
+                self.loglevel = match value.parse() {
+                    Ok(level @ 0..=7) => level,
+                    _ => return Err(Some("0 to 7")),
+                }
+            }
+            "console" => self.console = Some(value.to_owned()),
+            "driver.late" => self.late.extend(names(value)),
+            "driver.skip" => self.skip.extend(names(value)),
+            "report" => {
+                self.records = match value {
+                    "json" => true,
+                    _ => return Err(Some("json")),
+                }
+            }
+            "run" => self.run = Some(value.to_owned()),
+            "interactive" => self.interactive = flag(value)?,
+            _ => return Err(None),
+        }
+        Ok(())
+    }
+
+    /// The level of the `log` crate: 3 and below are errors, 4 warnings, 5 and 6
+    /// what happens, 7 everything, as Linux counts them.
+    pub fn level(&self) -> log::LevelFilter {
+        match self.loglevel {
+            0 => log::LevelFilter::Off,
+            1..=3 => log::LevelFilter::Error,
+            4 => log::LevelFilter::Warn,
+            5 | 6 => log::LevelFilter::Info,
+            _ => log::LevelFilter::Debug,
+        }
+    }
+}
+
+fn flag(value: &str) -> Result<bool, Option<&'static str>> {
+    match value {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(Some("0 or 1")),
+    }
+}
+
+fn names(list: &str) -> impl Iterator<Item = String> {
+    list.split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+}
+
+/// Splits at spaces that are not between double quotes; the quotes go.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    let mut started = false;
+    for c in line.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                started = true;
+            }
+            c if c.is_whitespace() && !quoted => {
+                if started {
+                    words.push(core::mem::take(&mut word));
+                }
+                started = false;
+            }
+            c => {
+                word.push(c);
+                started = true;
+            }
+        }
+    }
+    if started {
+        words.push(word);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_understood() {
+        let args = BootArgs::parse(
+            "iommu.passthrough=1 iommu.missing=direct loglevel=4 console=/pl011@9000000 \
+             driver.late=smmuv3,edu driver.skip=nvme report=json run=\"devices; why x\" interactive=1",
+        );
+        assert!(args.policy.passthrough);
+        assert_eq!(args.policy.missing_iommu, MissingIommu::Direct);
+        assert_eq!(args.level(), log::LevelFilter::Warn);
+        assert_eq!(args.console.as_deref(), Some("/pl011@9000000"));
+        assert_eq!(args.late, ["smmuv3", "edu"]);
+        assert_eq!(args.skip, ["nvme"]);
+        assert!(args.records && args.interactive);
+        assert_eq!(args.run.as_deref(), Some("devices; why x"));
+        assert_eq!(args.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named_and_changes_nothing() {
+        let args = BootArgs::parse("quiet iommu.passthrough=yes loglevel=9 root=/dev/vda");
+        assert_eq!(
+            args.warnings,
+            [
+                "unknown boot argument quiet: ignored",
+                "boot argument iommu.passthrough=yes: expected 0 or 1",
+                "boot argument loglevel=9: expected 0 to 7",
+                "unknown boot argument root=/dev/vda: ignored",
+            ]
+        );
+        let warnings = args.warnings.clone();
+        assert_eq!(
+            args,
+            BootArgs {
+                warnings,
+                ..BootArgs::default()
+            }
+        );
+    }
+
+    #[test]
+    fn quotes_keep_words_together_and_need_no_end() {
+        assert_eq!(words("a \"b  c\"d  e\"f g"), ["a", "b  cd", "ef g"]);
+        assert_eq!(words("  "), [""; 0]);
+        assert_eq!(words("run=\"\""), ["run="]);
+    }
+}

@@ -1,0 +1,45 @@
+//! What the shell needs of the machine beyond its devices: the console itself,
+//! counters, memory, and the way out. The board implements it over `arch` and
+//! `hw`; tests capture it.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use mastiff_core::error::Fault;
+
+/// The machine as the console sees it.
+pub trait System {
+    /// Writes to the console, past the log.
+    fn print(&self, text: fmt::Arguments<'_>);
+    /// The next key, if one was pressed.
+    fn key(&self) -> Option<u8>;
+    /// Sleeps until there may be a key, and serves interrupts.
+    fn idle(&self);
+    /// What is known of this boot.
+    fn facts(&self) -> BootFacts;
+    /// Instructions retired since entry, where the CPU counts them exactly.
+    fn instructions(&self) -> Option<u64>;
+    /// Microseconds since entry.
+    fn uptime_us(&self) -> u64;
+    /// Memory by use: name and bytes.
+    fn memory(&self) -> Vec<(&'static str, u64)>;
+    /// The log so far, oldest first.
+    fn dmesg(&self, sink: &mut dyn FnMut(&str));
+    /// Ends the machine with a status. Returns only if that is impossible.
+    fn power_off(&self, status: u8) -> Fault;
+    /// Starts the machine over. Returns only if that is impossible.
+    fn reboot(&self) -> Fault;
+}
+
+/// What is known of this boot.
+#[derive(Copy, Clone, Debug)]
+pub struct BootFacts {
+    /// The board's folder name.
+    pub board: &'static str,
+    /// The kernel's version.
+    pub version: &'static str,
+    /// CPUs that run.
+    pub cpus: u32,
+    /// Exception level that the image was entered at.
+    pub el: u8,
+}
