@@ -149,7 +149,7 @@ macro_rules! accessors {
         }
         #[track_caller]
         fn $write(&self, offset: usize, value: $type) {
-            self.write(offset, $width, value as u64);
+            self.write(offset, $width, u64::from(value));
         }
     )*};
 }
