@@ -7,14 +7,11 @@
 //! exactly that one. DMA is configured per attempt, handed to the driver as a
 //! capability, and taken back through `Drop`.
 //!
-//! Where to find what:
-//! - [`engine`]: who is tried when, and why one waits
-//! - [`probe`]: what a driver may do while it probes
-//! - [`driver`], [`bus`]: what drivers and buses implement
-//! - [`dma`]: capability, buffers, IOVA allocation
-//! - [`iommu`]: instances, domains, groups, faults
-//! - [`irq`]: interrupts
-//! - [`platform`]: what `hw` and `arch` (or the test bench) provide
+//! Who is tried when, and why one waits: [`engine`]. What a driver may do while it
+//! probes: [`probe`]. What drivers and buses implement: [`driver`], [`bus`]. The
+//! DMA capability, buffers and addresses: [`dma`]. IOMMU instances, domains,
+//! groups and faults: [`iommu`]. Interrupts: [`mod@irq`]. What `hw` and `arch`, or
+//! the test bench, provide: [`platform`].
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -51,7 +51,11 @@ impl IovaSpace {
         {
             windows.push(Window::new(PAGE, last));
         }
-        Self { windows, in_use: 0 }
+        let mut space = Self { windows, in_use: 0 };
+        // Most masters that are limited are so to 32 bits; the others start above,
+        // so that there is room below for one that joins the group later.
+        space.split_at(u64::from(u32::MAX));
+        space
     }
 
     /// Bytes that are handed out.

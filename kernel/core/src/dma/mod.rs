@@ -3,7 +3,7 @@
 //! ends: a mapping for a device that one does not own is not a run-time check but
 //! a program that does not compile.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! use mastiff_core::dma::Dma;
 //! fn steal<P: mastiff_core::platform::Platform>(other: &Dma<P>) -> Dma<P> {
 //!     other.clone() // not Clone: the capability belongs to one bound device

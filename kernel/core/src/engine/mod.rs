@@ -17,8 +17,6 @@ mod device;
 mod drivers;
 mod story;
 mod suppliers;
-#[cfg(test)]
-mod tests;
 
 pub use context::Context;
 pub use device::{Device, DeviceId, DmaSetup, State, Stream, Waited};

@@ -302,12 +302,9 @@ impl<P: Platform> Engine<P> {
     /// The device that supplies what a node stands for: the node's own, or that of
     /// the nearest node above (the frames of an interrupt controller).
     pub(super) fn provider(&self, node: NodeId) -> Option<DeviceId> {
-        let tree = &self.context.tree;
-        let found = tree
-            .node(node)
-            .ancestors()
-            .find_map(|node| self.by_node.get(&node.id()).copied());
-        found
+        let node = self.context.tree.node(node);
+        node.ancestors()
+            .find_map(|node| self.by_node.get(&node.id()).copied())
     }
 }
 

@@ -1,0 +1,151 @@
+//! Devices that the hardware cannot tell apart, and masters behind two IOMMUs.
+
+mod bench;
+
+use bench::*;
+use mastiff_core::addr::StreamId;
+use mastiff_core::driver::Driver;
+use mastiff_core::engine::DmaSetup;
+use mastiff_core::error::Fault;
+use mastiff_core::iommu::Limits;
+use mastiff_core::policy::Policy;
+use mastiff_testkit::Sim;
+use mastiff_testkit::fake_driver::Do;
+use mastiff_testkit::fake_iommu::FakeIommu;
+
+#[test]
+fn the_same_stream_is_one_group_and_both_are_named() {
+    let bench = Bench::new();
+    let tree = master(master(iommu(base()), "a@1", &[1, 5]), "b@2", &[1, 5]);
+    let mut engine = bench.start(
+        tree,
+        &[
+            bench.master_driver(vec![Do::Alloc(4096)]),
+            bench.iommu_driver(vec![]),
+        ],
+    );
+    assert_eq!((bench.counts().domains, bench.counts().attached), (1, 1));
+    assert_eq!(bench.counts().mappings, 2);
+    let DmaSetup::Group(info) = device(&engine, "/a@1").dma() else {
+        panic!("not in a group");
+    };
+    assert_eq!(info.members.len(), 2);
+    let node = engine.context().tree.find(IOMMU_PATH).unwrap().id();
+    let owner = engine.context().streams.owner(node, StreamId(5)).unwrap();
+    assert_eq!(&*owner.devices, "/a@1+/b@2");
+
+    // One leaves: the other's mapping and the attachment stay as they are.
+    let domain = bench.iommu.domain_of(5);
+    engine.unbind("/a@1").unwrap();
+    assert_eq!(bench.iommu.domain_of(5), domain);
+    assert_eq!(bench.counts().mappings, 1);
+    // It comes back to the same domain.
+    engine.bind("/a@1").unwrap();
+    assert_eq!(bench.iommu.domain_of(5), domain);
+    assert_eq!(bench.counts().attaches, 1);
+    // The last one out takes it down.
+    engine.unbind("/a@1").unwrap();
+    engine.unbind("/b@2").unwrap();
+    assert_eq!((bench.counts().domains, bench.counts().attached), (0, 0));
+}
+
+#[test]
+fn a_stream_given_twice_is_taken_once() {
+    let bench = Bench::new();
+    let tree = master(iommu(base()), "a@1", &[1, 5, 1, 5, 1, 6]);
+    let mut engine = bench.start(
+        tree,
+        &[bench.master_driver(vec![]), bench.iommu_driver(vec![])],
+    );
+    assert_eq!(streams(&engine, "/a@1"), [5, 6]);
+    assert_eq!(bench.counts().attached, 2);
+    engine.unbind("/a@1").unwrap();
+    assert_eq!((bench.counts().attached, bench.counts().blocks), (0, 2));
+}
+
+#[test]
+fn a_master_behind_two_iommus_waits_for_both_and_is_mapped_in_both() {
+    let bench = Bench::new();
+    let tree = master(iommu2(iommu(base())), "a@1", &[1, 5, 2, 0x105]);
+    let drivers: [&'static dyn Driver<Sim>; 3] = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(vec![Do::Alloc(4096)]),
+        bench.iommu2_driver(vec![]),
+    ];
+    let mut engine = bench.start(tree, &drivers);
+    let a = device(&engine, "/a@1");
+    assert_eq!((a.attempts, a.probes), (2, 1));
+    for iommu in [&bench.iommu, &bench.iommu2] {
+        let counts = iommu.counts();
+        // Made once: the attempt that waited for the second left the first alone.
+        assert_eq!(
+            (counts.domains_made, counts.attaches, counts.mappings),
+            (1, 1, 1)
+        );
+    }
+    engine.unbind("/a@1").unwrap();
+    for iommu in [&bench.iommu, &bench.iommu2] {
+        assert_eq!((iommu.counts().domains, iommu.counts().attached), (0, 0));
+    }
+}
+
+#[test]
+fn a_stream_beyond_the_table_is_an_error() {
+    let mut bench = Bench::new();
+    bench.iommu = FakeIommu::new(Limits {
+        aperture: (1 << 48) - 1,
+        streams: 1 << 5,
+    });
+    let tree = master(
+        master(iommu(base()), "a@1", &[1, 0xffff_ffff]),
+        "b@2",
+        &[1, 31],
+    );
+    let engine = bench.start(
+        tree,
+        &[bench.master_driver(vec![]), bench.iommu_driver(vec![])],
+    );
+    let expected = Fault::StreamOutOfRange {
+        stream: StreamId(0xffff_ffff),
+        streams: 32,
+    };
+    assert_eq!(why(&engine, "/a@1"), [format!("/a@1: {expected}")]);
+    assert_eq!(state(&engine, "/b@2"), "bound");
+    assert_eq!(bench.counts().attached, 1);
+}
+
+#[test]
+fn passthrough_attaches_identity_domains() {
+    let bench = Bench::new();
+    let tree = master(iommu(base()), "a@1", &[1, 5]);
+    let policy = Policy {
+        passthrough: true,
+        ..Policy::default()
+    };
+    let drivers: [&'static dyn Driver<Sim>; 2] = [
+        bench.master_driver(vec![Do::Alloc(4096)]),
+        bench.iommu_driver(vec![]),
+    ];
+    let engine = bench.start_with(tree, &drivers, policy, |_| {});
+    let DmaSetup::Group(info) = device(&engine, "/a@1").dma() else {
+        panic!("not in a group");
+    };
+    assert!(info.identity);
+    assert_eq!((bench.counts().attached, bench.counts().mappings), (1, 0));
+}
+
+#[test]
+fn streams_of_two_live_groups_are_refused() {
+    let bench = Bench::new();
+    let tree = master(
+        master(master(iommu(base()), "a@1", &[1, 5]), "b@2", &[1, 6]),
+        "c@3",
+        &[1, 5, 1, 6],
+    );
+    let engine = bench.start(
+        tree,
+        &[bench.master_driver(vec![]), bench.iommu_driver(vec![])],
+    );
+    assert_eq!(state(&engine, "/c@3"), "failed");
+    assert_eq!(bench.counts().attached, 2);
+}

@@ -1,0 +1,193 @@
+//! Taking back: what an attempt or a binding set up is gone when it ends, in
+//! reverse, and nothing else is.
+
+mod bench;
+
+use bench::*;
+use mastiff_core::driver::Driver;
+use mastiff_core::error::Fault;
+use mastiff_dt::SupplierClass;
+use mastiff_testkit::Sim;
+use mastiff_testkit::fake_driver::Do;
+use mastiff_testkit::inject::Step;
+
+const DEAD: Fault = Fault::Register {
+    name: "CSTS",
+    expected: 1,
+    seen: 0,
+};
+
+/// Everything that a master can acquire.
+fn everything() -> Vec<Do> {
+    vec![Do::Alloc(4096), Do::Map(8192), Do::Irq(0), Do::Alloc(16384)]
+}
+
+fn tree() -> mastiff_dt::build::TreeBuilder {
+    let tree = base().u32("interrupt-parent", 3).node("intc@3000000", |n| {
+        n.compatible(&["test,intc"])
+            .flag("interrupt-controller")
+            .u32("#interrupt-cells", 3)
+            .phandle(3)
+    });
+    iommu(tree).node("a@1", |n| {
+        n.compatible(&["test,master"])
+            .flag("dma-coherent")
+            .cells("iommus", &[1, 5])
+            .cells("interrupts", &[0, 40, 4])
+    })
+}
+
+fn intc(bench: &Bench) -> &'static dyn Driver<Sim> {
+    use mastiff_core::driver::Match;
+    use mastiff_core::probe::Service;
+    use mastiff_testkit::fake_driver::FakeDriver;
+    let chip = bench.sim.chip().clone();
+    let publish = Do::Publish(Box::new(move || Service::Irq(chip.clone())));
+    FakeDriver::new(
+        "intc",
+        &[Match::compatible("test,intc")],
+        vec![publish],
+        &bench.diary,
+    )
+}
+
+#[test]
+fn a_probe_that_fails_after_mapping_leaves_nothing() {
+    let ends = [
+        Do::Fail(DEAD),
+        Do::Defer(SupplierClass::Clock, "/intc@3000000"),
+    ];
+    for end in ends {
+        let bench = Bench::new();
+        let mut script = everything();
+        script.push(end);
+        let before = bench.baseline();
+        let drivers = [
+            bench.iommu_driver(vec![]),
+            bench.master_driver(script) as &dyn Driver<Sim>,
+            intc(&bench),
+        ];
+        let engine = bench.start(tree(), &drivers);
+        assert_eq!(state(&engine, "/a@1"), "failed");
+        assert!(device(&engine, "/a@1").probes >= 1);
+        assert_eq!(bench.baseline(), before);
+        assert!(bench.counts().maps >= 3, "it did map before it failed");
+        assert_eq!(bench.iommu.domain_of(5), None, "its DMA aborts now");
+    }
+}
+
+#[test]
+fn every_step_that_can_fail_leaves_nothing() {
+    for step in [Step::Pages, Step::Domain, Step::Attach, Step::Map] {
+        for n in 0.. {
+            let bench = Bench::new();
+            let before = bench.baseline();
+            bench.sim.inject().fail(step, n);
+            bench.iommu.inject().fail(step, n);
+            let drivers = [
+                bench.iommu_driver(vec![]),
+                bench.master_driver(everything()) as &dyn Driver<Sim>,
+                intc(&bench),
+            ];
+            let engine = bench.start(tree(), &drivers);
+            if bench.sim.inject().is_armed(step) && bench.iommu.inject().is_armed(step) {
+                assert_eq!(state(&engine, "/a@1"), "bound");
+                assert!(n > 0, "{step:?} never happens");
+                break;
+            }
+            assert_eq!(state(&engine, "/a@1"), "failed", "{step:?} {n}");
+            assert_eq!(bench.baseline(), before, "{step:?} {n}");
+        }
+    }
+}
+
+#[test]
+fn unbinding_frees_buffers_while_the_mapping_stands_and_then_aborts_the_stream() {
+    let bench = Bench::new();
+    let before = bench.baseline();
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(everything()) as &dyn Driver<Sim>,
+        intc(&bench),
+    ];
+    let mut engine = bench.start(tree(), &drivers);
+    bench.diary.take();
+    engine.unbind("/a@1").unwrap();
+    // The fake IOMMU would have ended the test had a domain gone before its
+    // streams, or a mapping been left in it.
+    assert_eq!(bench.diary.take(), ["/a@1: quiesce", "/a@1: drop"]);
+    engine.unbind("/intc@3000000").unwrap();
+    assert_eq!(bench.baseline(), before);
+    assert!(engine.unbind("/a@1").is_err());
+}
+
+#[test]
+fn a_thousand_bindings_leave_no_trace() {
+    let bench = Bench::new();
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(everything()) as &dyn Driver<Sim>,
+        intc(&bench),
+    ];
+    let mut engine = bench.start(tree(), &drivers);
+    let bound = bench.baseline();
+    engine.unbind("/a@1").unwrap();
+    let unbound = bench.baseline();
+    for _ in 0..1000 {
+        engine.bind("/a@1").unwrap();
+        assert_eq!(bench.baseline(), bound);
+        engine.unbind("/a@1").unwrap();
+        assert_eq!(bench.baseline(), unbound);
+    }
+}
+
+#[test]
+fn unbinding_the_iommu_takes_its_masters_first_and_binding_it_brings_them_back() {
+    let bench = Bench::new();
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(everything()) as &dyn Driver<Sim>,
+        intc(&bench),
+    ];
+    let mut engine = bench.start(tree(), &drivers);
+    bench.diary.take();
+    engine.unbind(IOMMU_PATH).unwrap();
+    assert_eq!(state(&engine, "/a@1"), "waiting");
+    let diary = bench.diary.take();
+    assert_eq!(diary[..2], ["/a@1: quiesce", "/a@1: drop"]);
+    assert_eq!(diary[2], format!("{IOMMU_PATH}: quiesce"));
+    assert_eq!(bench.counts().attached, 0);
+
+    engine.bind(IOMMU_PATH).unwrap();
+    assert_eq!(state(&engine, "/a@1"), "bound");
+    assert_eq!(bench.counts().attached, 1);
+}
+
+#[test]
+fn memory_that_a_device_may_still_reach_is_never_reused() {
+    let bench = Bench::new();
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(vec![Do::Alloc(4096)]) as &dyn Driver<Sim>,
+        intc(&bench),
+    ];
+    let mut engine = bench.start(tree(), &drivers);
+    bench.iommu.inject().fail(Step::Unmap, 0);
+    let live = bench.sim.memory().live();
+    engine.unbind("/a@1").unwrap();
+    assert_eq!(bench.sim.memory().quarantined(), 1);
+    assert_eq!(bench.sim.memory().live(), live - 1);
+}
+
+#[test]
+fn the_engine_takes_everything_down_with_it() {
+    let bench = Bench::new();
+    let before = bench.baseline();
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(everything()) as &dyn Driver<Sim>,
+        intc(&bench),
+    ];
+    drop(bench.start(tree(), &drivers));
+    assert_eq!(bench.baseline(), before);
+}
