@@ -1,0 +1,33 @@
+//! The PCI Express capability, as far as enumeration needs it: what kind of port a
+//! bridge is (PCIe Base 7.5.3.2).
+
+use mastiff_core::platform::Mmio;
+
+use crate::config::Config;
+
+const PCI_EXPRESS: u8 = 0x10;
+const CAPABILITIES: usize = 2;
+
+/// What kind of PCI Express function this is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Port {
+    /// A port of the root complex; behind it is a link.
+    RootPort,
+    /// A switch's port towards the devices; behind it is a link.
+    Downstream,
+    /// A bridge to conventional PCI.
+    ToConventional,
+    /// Anything else: an endpoint, a switch's upstream port.
+    Other,
+}
+
+/// What kind of port a function is; `None` for conventional PCI.
+pub fn port<M: Mmio>(config: &Config<M>) -> Option<Port> {
+    let at = config.capability(PCI_EXPRESS)?;
+    Some(match config.read16(at + CAPABILITIES) >> 4 & 0xf {
+        4 => Port::RootPort,
+        6 => Port::Downstream,
+        7 => Port::ToConventional,
+        _ => Port::Other,
+    })
+}

@@ -1,0 +1,130 @@
+//! What the host does for one of its functions, for as long as it is bound.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mastiff_core::addr::{PhysAddr, PhysRange};
+use mastiff_core::bus::BusFunction;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::Platform;
+use mastiff_dt::{DmaWindows, InterruptSpec, PropError};
+use spin::Mutex;
+
+use crate::assign::Placed;
+use crate::config::{COMMAND, COMMAND_MASTER, COMMAND_NO_INTX, Config};
+use crate::message::Messages;
+
+/// What all functions of a host share.
+pub struct Host {
+    /// Bus addresses that belong to functions.
+    pub apertures: Vec<(u64, u64)>,
+    /// Where memory is for functions.
+    pub memory: DmaWindows,
+}
+
+/// A function.
+pub struct Function<P: Platform> {
+    platform: P,
+    host: Arc<Host>,
+    // Bridges that must forward its DMA, the nearest last.
+    bridges: Vec<Config<P::Mmio>>,
+    bars: Placed,
+    interrupt: Result<Option<InterruptSpec>, PropError>,
+    // Configuration space and messages are changed by one at a time.
+    registers: Mutex<Registers<P::Mmio>>,
+}
+
+struct Registers<M> {
+    config: Config<M>,
+    messages: Messages<M>,
+}
+
+impl<P: Platform> Function<P> {
+    /// A function whose BARs have their places.
+    pub fn new(
+        platform: &P,
+        host: &Arc<Host>,
+        config: Config<P::Mmio>,
+        bridges: Vec<Config<P::Mmio>>,
+        bars: Placed,
+        interrupt: Result<Option<InterruptSpec>, PropError>,
+    ) -> Self {
+        Self {
+            platform: platform.clone(),
+            host: host.clone(),
+            bridges,
+            bars,
+            interrupt,
+            registers: Mutex::new(Registers {
+                messages: Messages::find(&config, &bars),
+                config,
+            }),
+        }
+    }
+
+    /// Sets and clears bits of the Command register.
+    fn command(&self, set: u16, clear: u16) {
+        let registers = self.registers.lock();
+        let command = registers.config.read16(COMMAND);
+        registers.config.write16(COMMAND, command & !clear | set);
+        // Configuration writes wait for their completion, and a read after one
+        // pushes what the function had sent before ahead of its own completion
+        // (PCIe Base 2.4.1).
+        registers.config.read16(COMMAND);
+    }
+}
+
+impl<P: Platform> BusFunction for Function<P> {
+    fn window(&self, index: usize) -> Result<PhysRange, Fault> {
+        let bar = self.bars.get(index).copied().flatten();
+        bar.ok_or(Fault::NoWindow { index })
+    }
+
+    fn set_master(&self, on: bool) {
+        if on {
+            // A bridge forwards only if it may master the bus above it (PCIe Base
+            // 7.5.1.1.3); it starts nothing of its own.
+            for bridge in &self.bridges {
+                bridge.write16(COMMAND, bridge.read16(COMMAND) | COMMAND_MASTER);
+            }
+            self.command(COMMAND_MASTER, 0);
+        } else {
+            self.command(COMMAND_NO_INTX, COMMAND_MASTER);
+        }
+    }
+
+    fn messages(&self) -> u32 {
+        self.registers.lock().messages.count()
+    }
+
+    fn set_message(&self, index: u32, address: u64, data: u32) -> Result<(), Fault> {
+        self.command(COMMAND_NO_INTX, 0);
+        let mut registers = self.registers.lock();
+        let Registers { config, messages } = &mut *registers;
+        messages.set(&self.platform, config, index, address, data)
+    }
+
+    fn clear_message(&self, index: u32) {
+        let mut registers = self.registers.lock();
+        let Registers { config, messages } = &mut *registers;
+        messages.clear(config, index);
+    }
+
+    /// The function pulls its pin from here on: whoever asks connects it.
+    fn interrupt(&self) -> Result<Option<InterruptSpec>, PropError> {
+        let interrupt = self.interrupt.clone()?;
+        if interrupt.is_some() {
+            self.command(0, COMMAND_NO_INTX);
+        }
+        Ok(interrupt)
+    }
+
+    fn apertures(&self) -> Vec<(u64, u64)> {
+        self.host.apertures.clone()
+    }
+
+    fn bus_address(&self, pa: PhysAddr) -> u64 {
+        // Where the host shows no such address, the write goes nowhere either way.
+        self.host.memory.to_bus(pa.0, 4).unwrap_or(pa.0)
+    }
+}

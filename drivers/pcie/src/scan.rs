@@ -1,0 +1,291 @@
+//! Finding out what is there: buses are numbered depth first as bridges turn up
+//! (PCI-to-PCI Bridge 12), configuration space is mapped for the buses that exist
+//! and no others, and every function found is silenced at once, since firmware may
+//! have left it doing DMA.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mastiff_core::addr::{PhysAddr, PhysRange};
+use mastiff_core::bus::PciId;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::{Mmio, Platform};
+use mastiff_dt::{Node, NodeId};
+
+use crate::address::{Bdf, swizzle};
+use crate::bar::{self, Bar};
+use crate::config::{self, Config};
+use crate::express::{self, Port};
+
+/// Configuration space of one bus (PCIe Base 7.2.2).
+pub const BUS_SPACE: u64 = 1 << 20;
+/// Bridges behind bridges: more than anybody builds, and few enough that the
+/// recursion over them stays small.
+const MAX_DEPTH: usize = 16;
+const DEVICES: u8 = 32;
+const FUNCTIONS: u8 = 8;
+
+/// A bus and what is on it.
+pub struct Bus<M> {
+    /// The functions, in order.
+    pub functions: Vec<Found<M>>,
+}
+
+/// A function.
+pub struct Found<M> {
+    /// Where it is.
+    pub bdf: Bdf,
+    /// Its configuration space.
+    pub config: Config<M>,
+    /// What it is.
+    pub id: PciId,
+    /// What it wants.
+    pub bars: Vec<Bar>,
+    /// What its transactions carry when they leave the host.
+    pub requester: u16,
+    /// Bridges between it and the root bus, the nearest last.
+    pub bridges: Vec<Config<M>>,
+    /// The pin that it pulls, and where on the root bus that arrives.
+    pub pin: Option<Pin>,
+    /// Its tree node.
+    pub node: Option<NodeId>,
+    /// What is behind it, if it is a bridge.
+    pub behind: Option<Bus<M>>,
+}
+
+/// A wired interrupt as it arrives on the root bus.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// The device there that it arrives from.
+    pub from: Bdf,
+    /// 1 is INTA.
+    pub pin: u8,
+}
+
+/// The way from a bus to the root bus.
+struct Way<'t, M> {
+    bridges: Vec<Config<M>>,
+    // Their places, for the turning of pins.
+    places: Vec<Bdf>,
+    alias: Option<u16>,
+    // A link has one device at its end (PCIe Base 7.3.1).
+    is_link: bool,
+    node: Option<Node<'t>>,
+}
+
+/// Scans one host.
+pub struct Scanner<'a, P: Platform> {
+    platform: &'a P,
+    ecam: PhysAddr,
+    first_bus: u8,
+    last_bus: u8,
+    // The highest number given out.
+    highest: u8,
+}
+
+impl<'a, P: Platform> Scanner<'a, P> {
+    /// For a host whose configuration space for buses `first` to `last` is at
+    /// `ecam`.
+    pub fn new(platform: &'a P, ecam: PhysAddr, first: u8, last: u8) -> Self {
+        Self {
+            platform,
+            ecam,
+            first_bus: first,
+            last_bus: last,
+            highest: first,
+        }
+    }
+
+    /// Everything below the host at `node`.
+    pub fn scan(&mut self, node: Node<'_>) -> Result<Bus<P::Mmio>, Fault> {
+        let way = Way {
+            bridges: Vec::new(),
+            places: Vec::new(),
+            alias: None,
+            is_link: false,
+            node: Some(node),
+        };
+        self.bus(self.first_bus, &way)
+    }
+
+    fn bus(&mut self, number: u8, way: &Way<'_, P::Mmio>) -> Result<Bus<P::Mmio>, Fault> {
+        let start = self
+            .ecam
+            .add(u64::from(number - self.first_bus) * BUS_SPACE);
+        let len = BUS_SPACE;
+        let window = Arc::new(self.platform.map_mmio(PhysRange { start, len })?);
+        let mut functions = Vec::new();
+        for device in 0..if way.is_link { 1 } else { DEVICES } {
+            for function in 0..FUNCTIONS {
+                let bdf = Bdf {
+                    bus: number,
+                    device,
+                    function,
+                };
+                let config = Config::new(&window, bdf.offset_in_bus());
+                let present = config.read16(config::ID) != u16::MAX;
+                if present {
+                    functions.push(self.function(bdf, config.clone(), way)?);
+                }
+                // The first function is there if any is, and says if more are.
+                if function == 0 && (!present || !has_more(&config)) {
+                    break;
+                }
+            }
+        }
+        Ok(Bus { functions })
+    }
+
+    fn function(
+        &mut self,
+        bdf: Bdf,
+        config: Config<P::Mmio>,
+        way: &Way<'_, P::Mmio>,
+    ) -> Result<Found<P::Mmio>, Fault> {
+        // No DMA, no wired interrupt, and nothing decoded while BARs change.
+        config.write16(config::COMMAND, config::COMMAND_NO_INTX);
+        let id = config.read32(config::ID);
+        let is_bridge =
+            config.read8(config::HEADER) & !config::HEADER_MULTI == config::HEADER_BRIDGE;
+        let node = way.node.and_then(|bus| node_of(bus, bdf));
+        let mut found = Found {
+            bdf,
+            id: PciId {
+                vendor: id as u16,
+                device: (id >> 16) as u16,
+                class: config.read32(config::CLASS) >> 8,
+            },
+            bars: bar::wanted(&config, if is_bridge { 2 } else { 6 }),
+            requester: way.alias.unwrap_or(bdf.requester()),
+            bridges: way.bridges.clone(),
+            pin: pin(bdf, config.read8(config::INTERRUPT_PIN), &way.places),
+            node: node.map(|node| node.id()),
+            behind: None,
+            config,
+        };
+        if is_bridge {
+            found.behind = Some(self.behind(&found, way, node)?);
+        }
+        Ok(found)
+    }
+
+    /// Numbers the bus behind a bridge and scans it.
+    fn behind(
+        &mut self,
+        bridge: &Found<P::Mmio>,
+        way: &Way<'_, P::Mmio>,
+        node: Option<Node<'_>>,
+    ) -> Result<Bus<P::Mmio>, Fault> {
+        let config = &bridge.config;
+        let primary = bridge.bdf.bus;
+        if self.highest == self.last_bus || way.bridges.len() == MAX_DEPTH {
+            log::warn!(
+                "{}: no bus number left, what is behind stays out",
+                bridge.bdf
+            );
+            set_buses(config, primary, 0, 0);
+            let functions = Vec::new();
+            return Ok(Bus { functions });
+        }
+        self.highest += 1;
+        let secondary = self.highest;
+        // Everything that is found below lies up to here; narrowed afterwards.
+        set_buses(config, primary, secondary, self.last_bus);
+        let port = express::port(config);
+        let mut below = Way {
+            bridges: way.bridges.clone(),
+            places: way.places.clone(),
+            alias: way.alias.or(alias(bridge.bdf, secondary, port)),
+            is_link: matches!(port, Some(Port::RootPort | Port::Downstream)),
+            node,
+        };
+        below.bridges.push(config.clone());
+        below.places.push(bridge.bdf);
+        let bus = self.bus(secondary, &below)?;
+        set_buses(config, primary, secondary, self.highest);
+        Ok(bus)
+    }
+}
+
+fn has_more<M: Mmio>(config: &Config<M>) -> bool {
+    config.read8(config::HEADER) & config::HEADER_MULTI != 0
+}
+
+fn set_buses<M: Mmio>(config: &Config<M>, primary: u8, secondary: u8, subordinate: u8) {
+    let value = u32::from_le_bytes([primary, secondary, subordinate, 0]);
+    config.write32(config::BUSES, value);
+}
+
+/// Where the pin of a function arrives on the root bus.
+fn pin(bdf: Bdf, pin: u8, bridges: &[Bdf]) -> Option<Pin> {
+    if !(1..=4).contains(&pin) {
+        return None;
+    }
+    let start = Pin { from: bdf, pin };
+    Some(bridges.iter().rev().fold(start, |at, &bridge| Pin {
+        from: bridge,
+        pin: swizzle(at.pin, at.from.device),
+    }))
+}
+
+/// The Requester ID that a bridge puts in place of those behind it, if it does:
+/// conventional PCI has none, so the bridge to it answers for all (PCI Express to
+/// PCI/PCI-X Bridge 2.3).
+fn alias(bridge: Bdf, secondary: u8, port: Option<Port>) -> Option<u16> {
+    match port {
+        Some(Port::ToConventional) => Some(u16::from(secondary) << 8),
+        None => Some(bridge.requester()),
+        Some(_) => None,
+    }
+}
+
+/// The node below `bus` for a function: its `reg` starts with bus, device and
+/// function. The bus number there is firmware's, and not ours, so it is left out.
+fn node_of<'t>(bus: Node<'t>, bdf: Bdf) -> Option<Node<'t>> {
+    bus.children().find(|child| match child.reg_raw() {
+        Ok(reg) => reg
+            .first()
+            .is_some_and(|entry| (entry.space >> 8) as u8 == bdf.devfn()),
+        // A node without a proper `reg` describes no function.
+        Err(_) => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bdf(bus: u8, device: u8) -> Bdf {
+        Bdf {
+            bus,
+            device,
+            function: 0,
+        }
+    }
+
+    #[test]
+    fn pins_are_followed_to_the_root_bus() {
+        assert_eq!(pin(bdf(0, 3), 0, &[]), None);
+        assert_eq!(pin(bdf(0, 3), 5, &[]), None);
+        let here = Pin {
+            from: bdf(0, 3),
+            pin: 2,
+        };
+        assert_eq!(pin(bdf(0, 3), 2, &[]), Some(here));
+        // INTA of device 3 is INTD of its bridge, device 2 on bus 1; that is INTB
+        // of the bridge above, device 5 on the root bus.
+        let there = Pin {
+            from: bdf(0, 5),
+            pin: 2,
+        };
+        assert_eq!(pin(bdf(2, 3), 1, &[bdf(0, 5), bdf(1, 2)]), Some(there));
+    }
+
+    #[test]
+    fn who_answers_for_what_is_behind_a_bridge() {
+        assert_eq!(alias(bdf(0, 4), 2, Some(Port::ToConventional)), Some(0x200));
+        assert_eq!(alias(bdf(1, 4), 2, None), Some(0x120));
+        assert_eq!(alias(bdf(0, 4), 2, Some(Port::RootPort)), None);
+        assert_eq!(alias(bdf(0, 4), 2, Some(Port::Other)), None);
+    }
+}
