@@ -1,0 +1,175 @@
+//! Driver for QEMU's `edu` device (1234:11e8), the bus master that proves DMA: it
+//! copies between memory and a buffer of its own, 4 KiB at a time, at addresses
+//! that software chooses. Its registers are described in QEMU's
+//! `docs/specs/edu.rst`; that document is what "edu specification" means here.
+//!
+//! The device puts 28 address bits on the bus. Where RAM starts above that it
+//! reaches memory only through an IOMMU, and without one the probe fails with the
+//! reason. So a round trip that succeeds is a proof of translation.
+//!
+//! A transfer takes 100 ms of the machine's time and ends with an interrupt.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod device;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use mastiff_core::addr::{Iova, PAGE};
+use mastiff_core::dma::{Dma, FromDevice, ToDevice};
+use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Match};
+use mastiff_core::error::{Fault, ProbeError};
+use mastiff_core::platform::{Barrier, Pages, Platform};
+use mastiff_core::probe::{Interrupt, Probe};
+use spin::Mutex;
+
+use device::{BUFFER_LEN, Device, Way};
+
+/// The driver.
+pub struct Edu;
+
+const MATCHES: &[Match] = &[Match::pci(0x1234, 0x11e8).master()];
+/// Address bits that the device puts on the bus (edu specification, DMA).
+const MASK_BITS: u32 = 28;
+/// Bytes of a round trip, and of the device's buffer: one page.
+const LEN: usize = BUFFER_LEN as usize;
+
+impl<P: Platform> Driver<P> for Edu {
+    fn name(&self) -> &'static str {
+        "edu"
+    }
+
+    fn matches(&self) -> &'static [Match] {
+        MATCHES
+    }
+
+    fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError> {
+        let registers = probe.mmio(0, device::REGISTERS)?;
+        let dma = probe.dma()?;
+        dma.set_mask(MASK_BITS)?;
+        let device = Arc::new(Device::new(probe.platform(), registers));
+        let interrupt = probe.interrupt(device.clone())?;
+        device.check()?;
+        Ok(Box::new(BoundEdu {
+            _interrupt: interrupt,
+            transfer: Mutex::new(Transfers { device, dma }),
+        }))
+    }
+}
+
+struct BoundEdu<P: Platform> {
+    // Gone first: its handler uses the device.
+    _interrupt: Interrupt,
+    // One transfer at a time: there is one buffer.
+    transfer: Mutex<Transfers<P>>,
+}
+
+struct Transfers<P: Platform> {
+    device: Arc<Device<P>>,
+    dma: Dma<P>,
+}
+
+impl<P: Platform> Bound for BoundEdu<P> {
+    fn quiesce(&self) {
+        self.transfer.lock().device.silence();
+    }
+
+    fn dma_test(&self) -> Option<&dyn DmaTest> {
+        Some(self)
+    }
+}
+
+impl<P: Platform> DmaTest for BoundEdu<P> {
+    fn round_trip(&self) -> Result<DmaProof, Fault> {
+        self.transfer.lock().round_trip()
+    }
+
+    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
+        self.transfer.lock().read_at(at, len)
+    }
+}
+
+impl<P: Platform> Transfers<P> {
+    /// Pattern to the device, back to other memory, compared there.
+    fn round_trip(&self) -> Result<DmaProof, Fault> {
+        let pattern = pattern(self.device.now());
+        let source = self.dma.pages(PAGE)?;
+        source.write(0, &pattern);
+        let pa = source.pa();
+        let source = self
+            .dma
+            .map::<ToDevice>(source)
+            .map_err(|failure| failure.fault)?;
+        let iova = source.iova();
+        self.device.barrier(Barrier::Publish);
+        self.device.transfer(Way::ToBuffer, iova, BUFFER_LEN)?;
+        source.unmap()?;
+        let back = self.fetch(BUFFER_LEN)?;
+        match (0..LEN).find(|&at| back[at] != pattern[at]) {
+            None => Ok(DmaProof {
+                bytes: 2 * u64::from(BUFFER_LEN),
+                iova,
+                pa,
+            }),
+            Some(at) => Err(Fault::Mismatch {
+                offset: at as u64,
+                expected: pattern[at],
+                seen: back[at],
+            }),
+        }
+    }
+
+    /// Aims the device at an address. What is in its buffer afterwards tells what
+    /// it got; an IOMMU that aborts leaves there what was before, or zeroes.
+    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
+        if len == 0 || len > BUFFER_LEN {
+            return Err(Fault::invalid("edu moves 1 to 4096 bytes at a time"));
+        }
+        self.device.transfer(Way::ToBuffer, at, len)?;
+        let mut bytes = self.fetch(len)?;
+        bytes.truncate(len as usize);
+        Ok(bytes)
+    }
+
+    /// What the device's buffer holds, by DMA to memory.
+    fn fetch(&self, len: u32) -> Result<Vec<u8>, Fault> {
+        let target = self.dma.pages(PAGE)?;
+        // What the device does not write must not look as if it had.
+        target.fill(0, LEN, 0);
+        let target = self
+            .dma
+            .map::<FromDevice>(target)
+            .map_err(|failure| failure.fault)?;
+        self.device.barrier(Barrier::Publish);
+        let transfer = self.device.transfer(Way::ToMemory, target.iova(), len);
+        let target = target.unmap()?;
+        if let Err(fault) = transfer {
+            // It may still be under way, and not every machine has an IOMMU that
+            // would stop it now.
+            self.device.quarantine(target);
+            return Err(fault);
+        }
+        self.device.barrier(Barrier::Acquire);
+        let mut bytes = vec![0; LEN];
+        target.read(0, &mut bytes);
+        Ok(bytes)
+    }
+}
+
+/// Bytes that differ from call to call and from their neighbours.
+fn pattern(seed: u64) -> Vec<u8> {
+    // xorshift64 (Marsaglia, 2003); its state must not be 0.
+    let mut state = seed | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 56) as u8
+    };
+    core::iter::repeat_with(next).take(LEN).collect()
+}
