@@ -9,6 +9,7 @@
 
 mod bits;
 mod buddy;
+pub mod ranges;
 mod zone;
 
 use alloc::vec::Vec;
@@ -122,8 +123,8 @@ impl Frames {
     /// All of `ram` that is not in `reserved` is readable and writable at its
     /// physical address, and nobody else uses it from now on.
     pub unsafe fn new(ram: &[PhysRange], reserved: &[PhysRange]) -> Self {
-        let holes = zone::merged(reserved.iter().map(zone::frames_touched));
-        let zones = zone::merged(ram.iter().map(zone::frames_within))
+        let holes = ranges::merged(reserved.iter().map(ranges::frames_touched));
+        let zones = ranges::merged(ram.iter().map(ranges::frames_within))
             .into_iter()
             // SAFETY: passed on to the caller; zones do not overlap.
             .filter_map(|frames| unsafe { Zone::new(frames, &holes) })
@@ -159,7 +160,7 @@ impl Frames {
 
     /// Whether any frame of RAM, ours or not, lies in the range.
     pub fn overlaps(&self, range: PhysRange) -> bool {
-        let touched = zone::frames_touched(&range);
+        let touched = ranges::frames_touched(&range);
         self.zones
             .iter()
             .any(|zone| touched.start < zone.end && zone.first < touched.end)

@@ -1,15 +1,15 @@
-//! One range of RAM with its metadata, and the arithmetic of ranges that leads to
-//! it.
+//! One range of RAM with its metadata.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use mastiff_core::addr::{PAGE, PhysRange};
+use mastiff_core::addr::PAGE;
 use spin::Mutex;
 
 use super::Kind;
 use super::buddy::{self, Buddy};
+use super::ranges::{merged, without};
 use crate::cpu;
 
 pub(super) struct Zone {
@@ -18,55 +18,6 @@ pub(super) struct Zone {
     /// A [`Kind`] per frame.
     kinds: &'static [AtomicU8],
     buddy: Mutex<Buddy<'static>>,
-}
-
-/// The frames that lie in `range` as a whole.
-pub(super) fn frames_within(range: &PhysRange) -> Range<u64> {
-    let end = range.start.0.saturating_add(range.len);
-    range.start.0.div_ceil(PAGE)..end / PAGE
-}
-
-/// The frames that `range` has a byte in.
-pub(super) fn frames_touched(range: &PhysRange) -> Range<u64> {
-    let end = range.start.0.saturating_add(range.len);
-    match range.len {
-        0 => 0..0,
-        _ => range.start.0 / PAGE..end.div_ceil(PAGE),
-    }
-}
-
-/// Sorted, without overlap or empty ranges, neighbours joined.
-pub(super) fn merged(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
-    let mut sorted: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
-    sorted.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
-/// What of `range` is in none of `holes`, which are [`merged`].
-pub(super) fn without<'h>(
-    range: Range<u64>,
-    holes: &'h [Range<u64>],
-) -> impl Iterator<Item = Range<u64>> + 'h {
-    let end = range.end;
-    let mut at = range.start;
-    let last = end..end;
-    holes
-        .iter()
-        .filter(move |&hole| hole.end > range.start && hole.start < range.end)
-        .cloned()
-        .chain([last])
-        .filter_map(move |hole| {
-            let free = at..hole.start.min(end);
-            at = hole.end;
-            (!free.is_empty()).then_some(free)
-        })
 }
 
 impl Zone {

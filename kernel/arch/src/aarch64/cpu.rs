@@ -1,0 +1,55 @@
+//! Barriers, waiting and the interrupt mask of this CPU.
+
+use core::arch::asm;
+
+use mastiff_core::platform::Barrier;
+
+/// PSTATE.I within DAIF.
+const MASKED: u64 = 1 << 7;
+
+/// Takes no interrupts from here on; says whether they were taken until now.
+pub(crate) fn mask_interrupts() -> bool {
+    let before: u64;
+    // SAFETY: what follows is not interrupted, nothing more.
+    unsafe { asm!("mrs {}, daif", "msr daifset, #2", out(reg) before, options(nostack)) };
+    before & MASKED == 0
+}
+
+/// Takes interrupts.
+pub(crate) fn unmask_interrupts() {
+    // SAFETY: the vectors are in place, and the handler touches atomics only.
+    unsafe { asm!("msr daifclr, #2", options(nostack)) };
+}
+
+/// Takes SErrors: they are reported where they happen, rather than never.
+pub(crate) fn unmask_errors() {
+    // SAFETY: the vectors are in place; the report does not return.
+    unsafe { asm!("msr daifclr, #4", options(nostack)) };
+}
+
+/// Sleeps until an interrupt is pending, masked or not.
+pub(crate) fn wait_for_interrupt() {
+    // SAFETY: completes what was written before and then waits.
+    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Waits for ever.
+pub(crate) fn halt() -> ! {
+    loop {
+        wait_for_interrupt();
+    }
+}
+
+/// Orders accesses of memory and registers. Registers are Device-nGnRE, memory is
+/// shared with devices in the outer domain.
+#[inline]
+pub(crate) fn barrier(kind: Barrier) {
+    // SAFETY: orders, nothing more.
+    unsafe {
+        match kind {
+            Barrier::Publish => asm!("dmb oshst", options(nostack, preserves_flags)),
+            Barrier::Acquire => asm!("dmb oshld", options(nostack, preserves_flags)),
+            Barrier::Full => asm!("dsb sy", options(nostack, preserves_flags)),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! How the machine ends.
+
+use log::error;
+use mastiff_hw::console;
+
+use super::{cpu, emergency, firmware, semihosting};
+
+/// Status of a boot that ended in a panic or an unexpected exception.
+pub(crate) const CRASHED: u8 = 3;
+
+/// Ends the machine with `status`, as far as somebody takes one: the host behind
+/// the CPU, else the firmware by switching the power off.
+pub fn exit(status: u8) -> ! {
+    cpu::mask_interrupts();
+    show_rest();
+    end(status)
+}
+
+/// The same at once, when nothing can be relied on any more.
+pub(crate) fn end(status: u8) -> ! {
+    semihosting::exit(status);
+    firmware::power_off();
+    emergency::write(b"the power cannot be switched off: no semihosting, no PSCI; halted\n");
+    cpu::halt()
+}
+
+/// Starts the machine again.
+pub fn reboot() -> ! {
+    cpu::mask_interrupts();
+    show_rest();
+    firmware::reset();
+    error!("the firmware does not reset the machine");
+    exit(1)
+}
+
+/// Shows what was logged, if no console has: nobody would ever see it.
+pub(crate) fn show_rest() {
+    if console::current().is_none() {
+        console::drain(&mut emergency::write);
+    }
+}

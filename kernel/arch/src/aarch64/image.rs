@@ -1,0 +1,75 @@
+//! Where the parts of the image are, by the symbols of the linker script.
+
+use core::ops::Range;
+
+use mastiff_core::addr::{PhysAddr, PhysRange};
+
+macro_rules! symbols {
+    ($($name:ident),* $(,)?) => {
+        mod linker {
+            unsafe extern "C" {
+                $(pub(super) static $name: u8;)*
+            }
+        }
+        $(pub(crate) fn $name() -> u64 {
+            (&raw const linker::$name).addr() as u64
+        })*
+    };
+}
+symbols! {
+    image_base, rodata_start, data_start, data_end,
+    main_guard, main_stack, main_stack_end,
+    exception_guard, exception_stack, exception_stack_end,
+    nested_guard, nested_stack, nested_stack_end,
+    tables_start, tables_end, heap_start, heap_end,
+}
+
+/// What of RAM the image keeps for ever.
+pub(crate) fn kept() -> [PhysRange; 2] {
+    [
+        range(image_base()..tables_end()),
+        range(heap_start()..heap_end()),
+    ]
+}
+
+/// Whether the range has a byte of the image.
+pub(crate) fn overlaps(range: PhysRange) -> bool {
+    let end = range.start.0.saturating_add(range.len);
+    range.start.0 < heap_end() && image_base() < end
+}
+
+/// The range as a start and a length.
+pub(crate) fn range(range: Range<u64>) -> PhysRange {
+    PhysRange {
+        start: PhysAddr(range.start),
+        len: range.end - range.start,
+    }
+}
+
+/// A stack, and the page below it that faults.
+pub(crate) struct Stack {
+    pub(crate) name: &'static str,
+    pub(crate) guard: Range<u64>,
+    pub(crate) memory: Range<u64>,
+}
+
+/// All of them.
+pub(crate) fn stacks() -> [Stack; 3] {
+    [
+        Stack {
+            name: "the kernel's",
+            guard: main_guard()..main_stack(),
+            memory: main_stack()..main_stack_end(),
+        },
+        Stack {
+            name: "the exceptions'",
+            guard: exception_guard()..exception_stack(),
+            memory: exception_stack()..exception_stack_end(),
+        },
+        Stack {
+            name: "the nested exceptions'",
+            guard: nested_guard()..nested_stack(),
+            memory: nested_stack()..nested_stack_end(),
+        },
+    ]
+}

@@ -1,0 +1,281 @@
+//! The CPU's address space: everything where it is physically, and nothing both
+//! writable and executable. One set of tables, in TTBR0; TTBR1 is off.
+//!
+//! The tables are built before the MMU is on, by the same code as ever, since there
+//! is no second one. Until the frame allocator is there they come from a part of
+//! the image that is set aside for them.
+
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use aarch64_cpu::registers::{
+    ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1,
+};
+use mastiff_core::addr::{PAGE, PhysRange};
+use mastiff_core::error::Fault;
+use mastiff_hw::Window;
+use mastiff_hw::frames::{frames, ranges};
+use mastiff_hw::tables::Tables;
+use mastiff_pgtable::{
+    Access, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability, TableMem,
+    stage1,
+};
+use spin::Mutex;
+use tock_registers::interfaces::{Readable, Writeable};
+
+use super::image;
+
+/// Bits of virtual address: four levels of 4 KiB tables.
+const INPUT_BITS: u32 = 48;
+
+/// SCTLR_EL1 as the kernel wants it (DDI 0487 §D24.2.125): what Armv8.0 has as
+/// RES1 (LSMAOE, nTLSMD, EIS, TSCXT, EOS), then WXN, I, SA, C and M. SPAN is left
+/// clear: an exception sets PAN again.
+const SCTLR: u64 = 0x3050_0800 | 1 << 19 | 1 << 12 | 1 << 3 | 1 << 2 | 1;
+/// SPAN, which is RES1 where there is no PAN.
+const SCTLR_SPAN: u64 = 1 << 23;
+
+const TEXT: Attrs = kernel(Access::ReadOnly, Exec::Kernel, Memory::Normal);
+const CONSTANT: Attrs = kernel(Access::ReadOnly, Exec::Never, Memory::Normal);
+const DATA: Attrs = kernel(Access::ReadWrite, Exec::Never, Memory::Normal);
+const REGISTERS: Attrs = kernel(Access::ReadWrite, Exec::Never, Memory::Device);
+
+const fn kernel(access: Access, exec: Exec, memory: Memory) -> Attrs {
+    Attrs {
+        access,
+        exec,
+        memory,
+        shareability: Shareability::Inner,
+        user: false,
+        global: true,
+    }
+}
+
+/// The address space.
+pub(crate) struct Space {
+    tables: PageTable<CpuTables>,
+    /// Page numbers that are mapped as registers.
+    registers: Vec<Range<u64>>,
+}
+
+static SPACE: Mutex<Option<Space>> = Mutex::new(None);
+
+/// Bits of physical address that the CPU has (ID_AA64MMFR0_EL1.PARange), as far as
+/// tables of this format go.
+fn output_bits() -> u32 {
+    match ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) {
+        0 => 32,
+        1 => 36,
+        2 => 40,
+        3 => 42,
+        4 => 44,
+        _ => 48,
+    }
+}
+
+impl Space {
+    /// The image, each part with its rights, and the tree's blob. The MMU is off.
+    pub(crate) fn of_image(blob: Range<u64>) -> Result<Self, MapError> {
+        let geometry = Geometry {
+            granule: Granule::K4,
+            input_bits: INPUT_BITS,
+            output_bits: output_bits(),
+            blocks: true,
+        };
+        let space = Self {
+            tables: PageTable::new(CpuTables, geometry)?,
+            registers: Vec::new(),
+        };
+        space.map(image::image_base()..image::rodata_start(), TEXT)?;
+        space.map(image::rodata_start()..image::data_start(), CONSTANT)?;
+        space.map(image::data_start()..image::data_end(), DATA)?;
+        for stack in image::stacks() {
+            space.map(stack.memory, DATA)?;
+        }
+        space.map(image::tables_start()..image::tables_end(), DATA)?;
+        space.map(image::heap_start()..image::heap_end(), DATA)?;
+        let first = blob.start & !(PAGE - 1);
+        space.map(first..blob.end.next_multiple_of(PAGE), CONSTANT)?;
+        Ok(space)
+    }
+
+    fn map(&self, range: Range<u64>, attrs: Attrs) -> Result<(), MapError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.tables
+            .map(range.start, range.start, range.end - range.start, attrs)
+    }
+
+    /// Turns the MMU and the caches on.
+    ///
+    /// # Safety
+    /// This is the address space of what runs now, and nobody else's; nothing of
+    /// what was written with the caches off has stale lines in them.
+    pub(crate) unsafe fn enable(self) {
+        let pan = ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::PAN) != 0;
+        let size = u64::from(64 - INPUT_BITS);
+        let range = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
+        MAIR_EL1.set(stage1::MAIR);
+        TCR_EL1.write(
+            TCR_EL1::T0SZ.val(size)
+                + TCR_EL1::TG0::KiB_4
+                + TCR_EL1::SH0::Inner
+                + TCR_EL1::ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+                + TCR_EL1::IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+                + TCR_EL1::EPD1::DisableTTBR1Walks
+                + TCR_EL1::IPS.val(range),
+        );
+        TTBR0_EL1.set(self.tables.root());
+        let sctlr = if pan { SCTLR } else { SCTLR | SCTLR_SPAN };
+        // SAFETY: the caller's: the code goes on at the same address.
+        unsafe {
+            asm!(
+                "isb",
+                "tlbi vmalle1",
+                "ic iallu",
+                "dsb nsh",
+                "isb",
+                options(nostack)
+            );
+            SCTLR_EL1.set(sctlr);
+            asm!("isb", options(nostack));
+            if pan {
+                asm!(".arch_extension pan", "msr pan, #1", options(nostack));
+            }
+        }
+        *SPACE.lock() = Some(self);
+    }
+}
+
+/// Maps RAM that is neither the image's nor the blob's nor out of bounds, as data.
+pub(crate) fn map_ram(frames: Range<u64>) -> Result<(), MapError> {
+    match SPACE.lock().as_ref() {
+        Some(space) => space.map(frames.start * PAGE..frames.end * PAGE, DATA),
+        None => Ok(()),
+    }
+}
+
+/// Maps a window of registers. Windows may share pages; a page once mapped as
+/// registers stays so.
+pub(crate) fn map_device(range: PhysRange) -> Result<Window, Fault> {
+    let refuse = |why| {
+        let at = range.start;
+        Err(Fault::Unmappable { at, why })
+    };
+    let end = range.start.0.checked_add(range.len);
+    if range.len == 0 {
+        return refuse("the window is empty");
+    }
+    if end.is_none_or(|end| end > 1 << output_bits()) {
+        return refuse("it is beyond the CPU's physical addresses");
+    }
+    let in_ram = frames().is_some_and(|frames| frames.overlaps(range));
+    if in_ram || image::overlaps(range) {
+        return refuse("it overlaps memory");
+    }
+    let mut space = SPACE.lock();
+    let Some(space) = space.as_mut() else {
+        return refuse("the MMU is off");
+    };
+    let pages = ranges::frames_touched(&range);
+    for gap in ranges::without(pages.clone(), &space.registers) {
+        if let Err(error) = space.map(gap.start * PAGE..gap.end * PAGE, REGISTERS) {
+            return refuse(match error {
+                MapError::OutOfTables { .. } => "no memory for translation tables",
+                _ => "it is mapped as something else",
+            });
+        }
+    }
+    let known = core::mem::take(&mut space.registers);
+    space.registers = ranges::merged(known.into_iter().chain([pages]));
+    // SAFETY: just mapped as device memory, never unmapped, and no RAM.
+    Ok(unsafe { Window::new(range) })
+}
+
+/// The memory of the CPU's tables. They are only changed under [`SPACE`]'s lock or
+/// before there is a second observer, and the walker does not write them.
+struct CpuTables;
+
+/// What was taken of the image's tables.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl CpuTables {
+    fn is_of_image(pa: u64) -> bool {
+        (image::tables_start()..image::tables_end()).contains(&pa)
+    }
+
+    /// The word of a table within the image.
+    fn word(pa: u64, index: usize) -> *mut u64 {
+        assert!(pa.is_multiple_of(PAGE) && index < PAGE as usize / 8);
+        (pa as *mut u64).wrapping_add(index)
+    }
+
+    fn in_frames() -> Option<Tables> {
+        frames().map(Tables::for_cpu)
+    }
+
+    fn of_frames() -> Tables {
+        Self::in_frames().expect("a table is in the image or in a frame")
+    }
+}
+
+impl TableMem for CpuTables {
+    fn alloc_table(&self) -> Option<u64> {
+        if let Some(tables) = Self::in_frames() {
+            return tables.alloc_table();
+        }
+        let pa = image::tables_start() + TAKEN.load(Ordering::Relaxed);
+        if !Self::is_of_image(pa) {
+            return None;
+        }
+        TAKEN.store(pa + PAGE - image::tables_start(), Ordering::Relaxed);
+        // SAFETY: a page of the image that is for this and was not taken yet. With
+        // the MMU off there are no cache lines to zero, so word by word.
+        unsafe { (pa as *mut u64).write_bytes(0, PAGE as usize / 8) };
+        Some(pa)
+    }
+
+    fn free_table(&self, pa: u64) {
+        // One of the image stays taken: it could not serve anything else.
+        if !Self::is_of_image(pa) {
+            Self::of_frames().free_table(pa);
+        }
+    }
+
+    fn load(&self, pa: u64, index: usize) -> u64 {
+        if Self::is_of_image(pa) {
+            // SAFETY: within a table of the image.
+            unsafe { Self::word(pa, index).read_volatile() }
+        } else {
+            Self::of_frames().load(pa, index)
+        }
+    }
+
+    fn store(&self, pa: u64, index: usize, value: u64) {
+        if Self::is_of_image(pa) {
+            // SAFETY: within a table of the image.
+            unsafe { Self::word(pa, index).write_volatile(value) }
+        } else {
+            Self::of_frames().store(pa, index, value);
+        }
+    }
+
+    /// Not one access: nobody else writes, and exclusives need the MMU on.
+    fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
+        let found = self.load(pa, index);
+        if found != old {
+            return Err(found);
+        }
+        self.store(pa, index, new);
+        Ok(old)
+    }
+
+    fn publish(&self, _pa: u64, _index: usize, _count: usize) {
+        // The walker reads through the caches; the next access may rely on it.
+        // SAFETY: orders, nothing more.
+        unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
+    }
+}

@@ -1,0 +1,32 @@
+//! What needs the CPU.
+
+mod backtrace;
+mod boot;
+mod counter;
+mod cpu;
+mod emergency;
+mod exception;
+mod exit;
+mod firmware;
+mod gic;
+mod image;
+mod machine;
+mod memory;
+mod mmu;
+mod report;
+pub mod selftest;
+mod semihosting;
+mod timer;
+
+pub use boot::{Boot, heap_usage};
+pub use counter::insn_retired;
+pub use exit::{exit, reboot};
+pub use gic::GicCpu;
+pub use machine::Machine;
+pub use report::{Context, set_context};
+pub use timer::CpuTimer;
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    report::panic(info)
+}
