@@ -1,17 +1,38 @@
-//! Mastiff on QEMU's `virt` machine.
+//! Mastiff on QEMU's `virt` machine, with or without an SMMU, GICv2 or GICv3.
+//!
+//! The drivers stand masters first and the SMMU last, so that an ordinary boot has
+//! to wait for its IOMMU: an order that happens to be right would hide a wrong
+//! engine.
 #![no_std]
 #![no_main]
 
-use mastiff_arch::Boot;
+use mastiff_arch::{Boot, CpuTimer, GicCpu};
+use mastiff_arm_timer::ArmTimer;
+use mastiff_core::policy::Policy;
+use mastiff_edu::Edu;
+use mastiff_gic::Gic;
+use mastiff_main::Board;
+use mastiff_nvme::Nvme;
+use mastiff_pcie::Pcie;
+use mastiff_pl011::Pl011;
+use mastiff_smmuv3::Smmuv3;
+
+static BOARD: Board = Board {
+    name: "qemu-virt",
+    drivers: &[
+        &Nvme,
+        &Edu,
+        &Pcie,
+        &Pl011,
+        &ArmTimer::new(&CpuTimer),
+        &Gic::new(&GicCpu),
+        &Smmuv3,
+    ],
+    policy: Policy::DEFAULT,
+};
 
 mastiff_arch::entry!(main);
 
 fn main(boot: Boot) -> u8 {
-    for word in boot.tree.bootargs().split_whitespace() {
-        if let Some(name) = word.strip_prefix("selftest=") {
-            mastiff_arch::selftest::run(name);
-        }
-    }
-    log::info!("instructions: {:?}", mastiff_arch::insn_retired());
-    0
+    mastiff_main::run(&BOARD, boot)
 }

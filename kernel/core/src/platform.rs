@@ -75,6 +75,12 @@ pub trait Platform: Clone + Send + Sync + 'static {
     /// Orders memory and register accesses.
     fn barrier(&self, kind: Barrier);
 
+    /// Says which device is being worked on, under which driver, or that none is:
+    /// what a crash report names.
+    fn at_work(&self, on: Option<(&str, &'static str)>) {
+        let _ = on;
+    }
+
     /// Called when a device may still write `pages` and nothing can stop it: the
     /// pages are parked for ever, never reused, and counted.
     fn quarantine(&self, pages: Self::Pages);

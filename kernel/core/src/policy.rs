@@ -19,11 +19,16 @@ pub enum MissingIommu {
     Direct,
 }
 
+impl Policy {
+    /// What is safe.
+    pub const DEFAULT: Self = Self {
+        missing_iommu: MissingIommu::Refuse,
+        passthrough: false,
+    };
+}
+
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            missing_iommu: MissingIommu::Refuse,
-            passthrough: false,
-        }
+        Self::DEFAULT
     }
 }

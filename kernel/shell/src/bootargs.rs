@@ -14,7 +14,8 @@ use mastiff_core::policy::{MissingIommu, Policy};
 pub struct BootArgs {
     /// `iommu.missing=`, `iommu.passthrough=`.
     pub policy: Policy,
-    /// `loglevel=`, 0 (quiet) to 7 (debug); 6 (info) by default.
+    /// `loglevel=`, by syslog's numbers: lines of a level below this are shown, so 4
+    /// is errors only, 5 warnings too, 7 (the default) all that happens.
     pub loglevel: u8,
     /// `console=`: the tree path or alias of the console, in place of
     /// `/chosen/stdout-path`.
@@ -37,7 +38,7 @@ impl Default for BootArgs {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
-            loglevel: 6,
+            loglevel: 7,
             console: None,
             late: Vec::new(),
             skip: Vec::new(),
@@ -50,9 +51,12 @@ impl Default for BootArgs {
 }
 
 impl BootArgs {
-    /// Reads a command line.
-    pub fn parse(line: &str) -> Self {
-        let mut args = Self::default();
+    /// Reads a command line, over the policy of the board.
+    pub fn parse(line: &str, policy: Policy) -> Self {
+        let mut args = Self {
+            policy,
+            ..Self::default()
+        };
         for word in words(line) {
             let (name, value) = match word.split_once('=') {
                 Some((name, value)) => (name, value),
@@ -106,18 +110,6 @@ impl BootArgs {
             _ => return Err(None),
         }
         Ok(())
-    }
-
-    /// The level of the `log` crate: 3 and below are errors, 4 warnings, 5 and 6
-    /// what happens, 7 everything, as Linux counts them.
-    pub fn level(&self) -> log::LevelFilter {
-        match self.loglevel {
-            0 => log::LevelFilter::Off,
-            1..=3 => log::LevelFilter::Error,
-            4 => log::LevelFilter::Warn,
-            5 | 6 => log::LevelFilter::Info,
-            _ => log::LevelFilter::Debug,
-        }
     }
 }
 
@@ -174,10 +166,11 @@ mod tests {
         let args = BootArgs::parse(
             "iommu.passthrough=1 iommu.missing=direct loglevel=4 console=/pl011@9000000 \
              driver.late=smmuv3,edu driver.skip=nvme report=json run=\"devices; why x\" interactive=1",
+            Policy::default(),
         );
         assert!(args.policy.passthrough);
         assert_eq!(args.policy.missing_iommu, MissingIommu::Direct);
-        assert_eq!(args.level(), log::LevelFilter::Warn);
+        assert_eq!(args.loglevel, 4);
         assert_eq!(args.console.as_deref(), Some("/pl011@9000000"));
         assert_eq!(args.late, ["smmuv3", "edu"]);
         assert_eq!(args.skip, ["nvme"]);
@@ -188,7 +181,10 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named_and_changes_nothing() {
-        let args = BootArgs::parse("quiet iommu.passthrough=yes loglevel=9 root=/dev/vda");
+        let args = BootArgs::parse(
+            "quiet iommu.passthrough=yes loglevel=9 root=/dev/vda",
+            Policy::default(),
+        );
         assert_eq!(
             args.warnings,
             [

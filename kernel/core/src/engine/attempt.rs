@@ -169,7 +169,11 @@ impl<P: Platform> Engine<P> {
             dma,
             staged: Staged::default(),
         };
+        context
+            .platform
+            .at_work(Some((&device.name, driver.name())));
         let result = driver.probe(&mut probe);
+        context.platform.at_work(None);
         let staged = probe.staged;
         match result {
             Ok(bound) => Ok(Success {
@@ -299,10 +303,8 @@ impl<P: Platform> Engine<P> {
 
     /// Tells the hook of the console that the tree chose that it came or goes.
     fn announce_console(&self, id: DeviceId, console: Option<Arc<dyn Console>>) {
-        let chosen = self.context.tree.stdout().map(|node| node.id());
-        if chosen.is_some()
-            && self.devices[id.index()].node == chosen
-            && let Some(hook) = self.console
+        if let Some((node, hook)) = self.console
+            && self.devices[id.index()].node == Some(node)
         {
             hook(console);
         }
@@ -365,6 +367,11 @@ impl<P: Platform> Engine<P> {
         let device = &mut self.devices[id.index()];
         let bound = device.bound.take();
         let lease = device.lease.take();
+        let platform = &self.context.platform;
+        let driver = device
+            .matched
+            .map(|matched| self.drivers.get(matched.driver));
+        platform.at_work(driver.map(|driver| (&*device.name, driver.name())));
         if let Some(bound) = &bound {
             bound.quiesce();
         }
@@ -376,6 +383,7 @@ impl<P: Platform> Engine<P> {
         }
         drop(bound);
         drop(lease);
+        platform.at_work(None);
         device.uses.clear();
         device.order = None;
         device.state = State::Unclaimed;

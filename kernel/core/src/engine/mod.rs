@@ -53,7 +53,7 @@ pub struct Engine<P: Platform> {
     waiters: BTreeMap<DeviceId, Vec<DeviceId>>,
     queue: VecDeque<DeviceId>,
     bound_so_far: u32,
-    console: Option<ConsoleHook>,
+    console: Option<(NodeId, ConsoleHook)>,
 }
 
 /// Told when the console's device is bound, and, with nothing, when it is unbound.
@@ -125,10 +125,9 @@ impl<P: Platform> Engine<P> {
         id
     }
 
-    /// Hands the console over that `/chosen/stdout-path` names, as soon as its
-    /// device is bound.
-    pub fn on_console(&mut self, hook: ConsoleHook) {
-        self.console = Some(hook);
+    /// Has the console of a node handed over as soon as its device is bound.
+    pub fn on_console(&mut self, node: NodeId, hook: ConsoleHook) {
+        self.console = Some((node, hook));
     }
 
     /// Tries every device that a registered driver is for, in the order of the

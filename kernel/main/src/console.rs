@@ -1,0 +1,98 @@
+//! The machine as the shell sees it: `hw` and `arch` behind the shell's trait.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use mastiff_arch::{Boot, Machine};
+use mastiff_core::addr::PAGE;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::{Instant, Platform};
+use mastiff_hw::frames::{Kind, frames};
+use mastiff_shell::{BootFacts, System};
+
+/// How long an idle prompt sleeps at most: a console without an interrupt is looked
+/// at this often.
+const NAP_US: u64 = 20_000;
+
+pub struct BoardConsole {
+    machine: Machine,
+    facts: BootFacts,
+    entered: Instant,
+}
+
+impl BoardConsole {
+    pub fn new(board: &'static str, boot: &Boot) -> Self {
+        Self {
+            machine: boot.machine,
+            facts: BootFacts {
+                board,
+                version: env!("CARGO_PKG_VERSION"),
+                // The others stay where the firmware parked them.
+                cpus: 1,
+                el: boot.el,
+            },
+            entered: boot.entered,
+        }
+    }
+
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+}
+
+impl System for BoardConsole {
+    fn print(&self, text: fmt::Arguments<'_>) {
+        mastiff_hw::console::print(text);
+    }
+
+    fn key(&self) -> Option<u8> {
+        mastiff_hw::console::current()?.read()
+    }
+
+    fn idle(&self) {
+        if !self.machine.irqs().service() {
+            self.machine.sleep(self.machine.now().after_us(NAP_US));
+            self.machine.irqs().service();
+        }
+    }
+
+    fn facts(&self) -> BootFacts {
+        self.facts
+    }
+
+    fn instructions(&self) -> Option<u64> {
+        mastiff_arch::insn_retired()
+    }
+
+    fn uptime_us(&self) -> u64 {
+        self.machine.now().us_since(self.entered)
+    }
+
+    fn memory(&self) -> Vec<(&'static str, u64)> {
+        let mut memory: Vec<(&'static str, u64)> = match frames() {
+            None => Vec::new(),
+            Some(frames) => Kind::ALL
+                .iter()
+                .map(|&kind| (kind.name(), frames.of_kind(kind) * PAGE))
+                .collect(),
+        };
+        let (used, size) = mastiff_arch::heap_usage();
+        memory.push(("heap in use", used as u64));
+        memory.push(("heap size", size as u64));
+        memory
+    }
+
+    fn dmesg(&self, sink: &mut dyn FnMut(&str)) {
+        mastiff_hw::console::dmesg(&mut |bytes| {
+            sink(core::str::from_utf8(bytes).unwrap_or("?"));
+        });
+    }
+
+    fn power_off(&self, status: u8) -> Fault {
+        mastiff_arch::exit(status)
+    }
+
+    fn reboot(&self) -> Fault {
+        mastiff_arch::reboot()
+    }
+}

@@ -1,0 +1,82 @@
+//! What every board does, from its table of drivers to its exit status: read the
+//! command line, start the engine, do the main job or the commands asked for, and
+//! say how it went. A board is then a list and a policy.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod console;
+
+use mastiff_arch::{Boot, Machine};
+use mastiff_core::driver::Driver;
+use mastiff_core::engine::Engine;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::Platform;
+use mastiff_core::policy::Policy;
+use mastiff_shell::Shell;
+use mastiff_shell::bootargs::BootArgs;
+
+use console::BoardConsole;
+
+/// A board, on one screen.
+pub struct Board {
+    /// The name of its folder.
+    pub name: &'static str,
+    /// The drivers of its image. Their order does not matter.
+    pub drivers: &'static [&'static dyn Driver<Machine>],
+    /// What holds unless the command line says otherwise.
+    pub policy: Policy,
+}
+
+/// Runs the kernel on a board; gives the status that the machine ends with.
+pub fn run(board: &Board, boot: Boot) -> u8 {
+    let args = BootArgs::parse(boot.tree.bootargs(), board.policy);
+    mastiff_hw::console::set_level(args.loglevel);
+    for warning in &args.warnings {
+        log::warn!("{warning}");
+    }
+    let started = boot.machine.now();
+    let console = BoardConsole::new(board.name, &boot);
+    let chosen = match &args.console {
+        None => boot.tree.stdout(),
+        Some(path) => boot.tree.find(path).or_else(|| {
+            log::warn!("console={path}: no such node; the tree's own console is used");
+            boot.tree.stdout()
+        }),
+    };
+    let chosen = chosen.map(|node| node.id());
+    let mut engine = Engine::new(boot.machine, boot.tree, args.policy, board.drivers);
+    if let Some(node) = chosen {
+        engine.on_console(node, mastiff_hw::console::install);
+    }
+    hold_back(&mut engine, &args);
+    engine.start();
+    log::info!(
+        "probing took {} us",
+        console.machine().now().us_since(started)
+    );
+    let mut shell = Shell::new(engine, &console, &args);
+    let status = shell.boot(args.run.as_deref());
+    if args.interactive && args.run.is_none() {
+        shell.prompt();
+    }
+    status
+}
+
+/// Leaves drivers out, for now or for good, as the command line says.
+fn hold_back<P: Platform>(engine: &mut Engine<P>, args: &BootArgs) {
+    for name in &args.late {
+        say(name, "held back", engine.hold_driver(name));
+    }
+    for name in &args.skip {
+        say(name, "left out", engine.skip_driver(name));
+    }
+}
+
+fn say(name: &str, what: &str, result: Result<(), Fault>) {
+    match result {
+        Ok(()) => log::info!("driver {name}: {what}"),
+        Err(fault) => log::warn!("driver {name} is not {what}: {fault}"),
+    }
+}
