@@ -7,6 +7,7 @@
 
 use crate::error::{PropError, PropErrorKind};
 use crate::node::Node;
+use crate::prop::Prop;
 use crate::reference::{Arguments, references};
 use crate::tree::NodeId;
 use alloc::vec;
@@ -36,34 +37,40 @@ struct Signal<'t> {
 }
 
 impl<'t> Node<'t> {
+    /// The property that says what the device's interrupts are. Where both are
+    /// given, `interrupts` is there for software that does not know the other
+    /// (2.4.1).
+    pub(crate) fn interrupts_prop(&self) -> Option<Prop<'t>> {
+        self.prop("interrupts-extended")
+            .or_else(|| self.prop("interrupts"))
+    }
+
     /// The device's interrupts, in the order that `interrupt-names` names them;
     /// none if it has none.
     pub fn interrupts(&self) -> Result<Vec<InterruptSpec>, PropError> {
-        let (name, signals) = if let Some(prop) = self.prop("interrupts-extended") {
-            let entries = references(prop, Arguments::Said(CELLS));
-            let signals = entries.map(|entry| entry.map(|entry| (entry.provider, entry.args)));
-            (prop.name(), signals.collect::<Result<Vec<_>, _>>()?)
-        } else if self.has("interrupts") {
-            ("interrupts", self.inherited_interrupts()?)
-        } else {
+        let Some(prop) = self.interrupts_prop() else {
             return Ok(Vec::new());
+        };
+        let signals = match prop.name() {
+            "interrupts" => self.inherited_interrupts(prop)?,
+            _ => references(prop, Arguments::Said(CELLS))
+                .map(|entry| entry.map(|entry| (entry.provider, entry.args)))
+                .collect::<Result<_, _>>()?,
         };
         let address = self.interrupt_address();
         let routed = signals.into_iter().map(|(at, cells)| {
             let address = address.clone();
-            let nexus = at;
             let signal = Signal { at, address, cells };
             signal.route()?.ok_or_else(|| {
-                let nexus = nexus.path();
-                self.error(name, PropErrorKind::NotInInterruptMap { nexus })
+                let nexus = at.path();
+                prop.error(None, PropErrorKind::NotInInterruptMap { nexus })
             })
         });
         routed.collect()
     }
 
     /// What `interrupts` says, each with the interrupt parent.
-    fn inherited_interrupts(&self) -> Result<Vec<(Node<'t>, Vec<u32>)>, PropError> {
-        let prop = self.required("interrupts")?;
+    fn inherited_interrupts(&self, prop: Prop<'t>) -> Result<Vec<(Node<'t>, Vec<u32>)>, PropError> {
         let Some(parent) = self.interrupt_parent()? else {
             return Err(prop.error(None, PropErrorKind::NoInterruptParent));
         };

@@ -111,32 +111,31 @@ fn classify(name: &str) -> Option<(SupplierClass, Arguments)> {
 }
 
 impl<'t> Node<'t> {
-    /// Whom this device needs, in the order of its properties. What a bus's
-    /// `iommu-map`, `msi-map` and `interrupt-map` refer to is needed by the
-    /// devices on it, not by the bus ([`Node::map_id`],
-    /// [`Node::pci_interrupt`]); nor does a device need itself, as interrupt
-    /// controllers seem to.
+    /// Whom this device needs: what its references name, in the order of its
+    /// properties, then its interrupts' controllers. What a bus's `iommu-map`,
+    /// `msi-map` and `interrupt-map` refer to is needed by the devices on it, not
+    /// by the bus ([`Node::map_id`], [`Node::pci_interrupt`]); nor does a device
+    /// need itself, as interrupt controllers seem to.
     pub fn suppliers(&self) -> Vec<SupplierEdge> {
         let mut edges = Vec::new();
+        // A hog's lines are those of the controller that it is in.
+        let hog = self.has("gpio-hog");
         for prop in self.props() {
-            match prop.name() {
-                // Of the two, the first is ignored where both are given (2.4.1).
-                "interrupts" if self.has("interrupts-extended") => {}
-                "interrupts" | "interrupts-extended" => self.interrupt_edges(prop, &mut edges),
-                // A hog's lines are those of the controller that it is in.
-                "gpios" if self.has("gpio-hog") => {}
-                name => {
-                    if let Some((class, arguments)) = classify(name) {
-                        reference_edges(prop, class, arguments, &mut edges);
-                    }
-                }
+            if let Some((class, arguments)) = classify(prop.name())
+                && !(hog && prop.name() == "gpios")
+            {
+                reference_edges(prop, class, arguments, &mut edges);
             }
         }
+        self.interrupt_edges(&mut edges);
         edges.retain(|edge| edge.target != Ok(self.id));
         edges
     }
 
-    fn interrupt_edges(&self, prop: Prop<'t>, edges: &mut Vec<SupplierEdge>) {
+    fn interrupt_edges(&self, edges: &mut Vec<SupplierEdge>) {
+        let Some(prop) = self.interrupts_prop() else {
+            return;
+        };
         let targets = match self.interrupts() {
             Ok(specs) => specs.into_iter().map(|spec| Ok(spec.controller)).collect(),
             Err(error) => Vec::from([Err(error)]),

@@ -142,11 +142,19 @@ fn pci_ranges_keep_their_space() {
         .node("pcie@10000000", |host| {
             pci_host(host)
                 .node("dev@1,0", |n| n.cells("reg", &[0x800, 0, 0, 0, 0]))
-                // A BAR in prefetchable 32-bit memory, and one in I/O space.
+                // BARs: prefetchable 32-bit memory, I/O, and 64-bit memory that
+                // was placed in the 32-bit window.
                 .node("bars", |n| {
                     let memory = [0x4200_0810, 0, 0x1000_1000, 0, 0x1000];
                     let io = [0x8100_0814, 0, 0x20, 0, 0x20];
-                    n.cells("reg", &[memory, io].concat())
+                    let low = [0x8300_0818, 0, 0x1000_2000, 0, 0x1000];
+                    n.cells("reg", &[memory, io, low].concat())
+                })
+                // An ISA bridge: its bus is a part of the host's I/O space.
+                .node("isa", |isa| {
+                    small_bus(isa)
+                        .cells("ranges", &[0, 0x0100_0000, 0, 0x100, 0x1000])
+                        .node("serial", |n| n.cells("reg", &[0x3f8, 8]))
                 })
         })
         .tree()
@@ -168,8 +176,13 @@ fn pci_ranges_keep_their_space() {
     );
     assert_eq!(
         reg(&tree, "/pcie/bars"),
-        Ok(vec![(0x1000_1000, 0x1000), (0x3eff_0020, 0x20)])
+        Ok(vec![
+            (0x1000_1000, 0x1000),
+            (0x3eff_0020, 0x20),
+            (0x1000_2000, 0x1000)
+        ])
     );
+    assert_eq!(reg(&tree, "/pcie/isa/serial"), Ok(vec![(0x3eff_04f8, 8)]));
     let function = tree.find("/pcie/dev").unwrap();
     assert!(function.reg().is_err(), "configuration space is no memory");
     assert_eq!(function.reg_raw().unwrap()[0].space, 0x800);

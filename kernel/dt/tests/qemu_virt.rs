@@ -68,9 +68,9 @@ fn who_needs_whom() {
     assert_eq!(
         console,
         [
-            (Interrupt, "intc"),
             (Clock, "apb-pclk"),
-            (Clock, "apb-pclk")
+            (Clock, "apb-pclk"),
+            (Interrupt, "intc")
         ]
     );
     assert_eq!(edges.len(), 15, "and nobody else needs anything");

@@ -77,8 +77,6 @@ fn one_edge_for_every_kind_of_need() {
             "clock clocks[1] /all",
             "power-domain power-domains[0] /all",
             "reset resets[0] /all",
-            "interrupt interrupts[0] /gic",
-            "interrupt interrupts[1] /gic",
             "msi msi-parent[0] /all",
             "regulator vdd-io-supply[0] /bare",
             "gpio cs-gpios[1] /all",
@@ -91,6 +89,8 @@ fn one_edge_for_every_kind_of_need() {
             "pinctrl pinctrl-0[0] /bare",
             "pinctrl pinctrl-0[1] /bare",
             "pinctrl pinctrl-10[0] /bare",
+            "interrupt interrupts[0] /gic",
+            "interrupt interrupts[1] /gic",
         ]
     );
 }
@@ -167,6 +167,22 @@ fn a_device_does_not_need_itself() {
         .unwrap();
     assert_eq!(edges(&tree, "/gic"), [""; 0]);
     assert_eq!(tree.find("/gic").unwrap().interrupts().unwrap().len(), 1);
+}
+
+#[test]
+fn extended_interrupts_make_the_others_void() {
+    let tree = machine()
+        .node("dev", |n| {
+            n.u32("interrupt-parent", 3)
+                .cells("interrupts", &[1])
+                .cells("interrupts-extended", &[3, 2])
+        })
+        .tree()
+        .unwrap();
+    assert_eq!(
+        edges(&tree, "/dev"),
+        ["interrupt interrupts-extended[0] /gic"]
+    );
 }
 
 #[test]
