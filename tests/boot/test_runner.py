@@ -1,0 +1,154 @@
+"""scripts/qemu and make run: what they refuse, how they end, what they leave."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, make_disk
+from lib.machine import sha256
+
+pytestmark = pytest.mark.lg_feature("qemu")
+QEMU = "scripts/qemu"
+
+
+def refused(result, *named):
+    """Status 2 and one line on stderr that names what is wrong."""
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    line, = result.stderr.splitlines()
+    for word in named:
+        assert word in line
+    return True
+
+
+def test_usage_errors_are_one_line_and_status_2(command, tmp_path):
+    odd = tmp_path / "odd.img"
+    odd.write_bytes(bytes(1000))
+    (tmp_path / "empty.img").write_bytes(b"")
+    (tmp_path / "wrong.dtso").write_text("&{/no/such/node} { a; };\n")
+    for words, named in [
+        (["--no-such-option"], ["--no-such-option"]),
+        (["--disk", "/no/such.img"], ["DISK", "/no/such.img"]),
+        (["--disk", tmp_path], ["DISK", "directory"]),
+        (["--disk", odd], ["1000", "512"]),
+        (["--disk", tmp_path / "empty.img"], ["DISK"]),
+        (["--disk-write"], ["DISK="]),
+        (["--dtb", "/no/such.dtb"], ["DTB", "/no/such.dtb"]),
+        (["--dtb", odd], ["DTB", "device tree"]),
+        (["--overlays", "/no/such.dtso"], ["/no/such.dtso"]),
+        (["--overlays", tmp_path / "wrong.dtso"], ["wrong.dtso:1"]),
+        (["--qemu", "/no/such/qemu"], ["/no/such/qemu"]),
+        (["--qemu", "/bin/true"], ["/bin/true"]),
+        (["--kernel", "/no/such/Image"], ["/no/such/Image"]),
+        (["--smp", "0"], ["SMP=0"]),
+        (["--smp", "many"], ["SMP=many"]),
+        (["--mem", "lots"], ["MEM=lots"]),
+        (["--timeout", "soon"], ["TIMEOUT=soon"]),
+        (["--devices", "floppy"], ["floppy"]),
+        (["--run", 'echo "a"'], ["RUN"]),
+        (["--qemu-args", "'"], ["QEMU_ARGS"]),
+    ]:
+        assert refused(command(QEMU, *map(str, words)), *named), words
+
+
+def test_what_qemu_refuses_is_status_2(command, disk):
+    for words in (["--machine", "no-such-machine"], ["--qemu-args=-no-such-option"], ["--mem", "900T"]):
+        result = command(QEMU, "--disk", str(disk), *words)
+        assert (result.returncode, result.stdout) == (2, "")
+        # The words are QEMU's, and where it gives advice there are two lines.
+        assert result.stderr.startswith("qemu-system-aarch64: ")
+
+
+def test_variables_are_options(command, disk):
+    environment = dict(os.environ, DISK=str(disk), SMP="3", BOOTARGS="loglevel=3", RUN="a; b")
+    line = shlex.split(command(QEMU, "--dry-run", "--smp", "2", env=environment).stdout)
+    assert line[line.index("-smp") + 1] == "2"
+    assert line[line.index("-append") + 1] == 'loglevel=3 run="a; b"'
+    drive = line[line.index("-drive") + 1]
+    assert f"file={disk}" in drive and "read-only=on" in drive
+
+
+def test_disk_is_writable_on_request_only(command, disk):
+    environment = dict(os.environ, DISK=str(disk), DISK_WRITE="1")
+    assert "read-only=off" in command(QEMU, "--dry-run", env=environment).stdout
+
+
+def test_overlays_change_qemus_tree(command, disk):
+    result = command(QEMU, "--disk", str(disk), "--overlays", "dts/smmu-disabled.dtso", "--run", "tree")
+    assert result.returncode == 0
+    assert "disabled" in result.stdout
+
+
+@pytest.mark.parametrize("run, status", [("uptime", 0), ("frobnicate", 1), ("poweroff 42", 42)])
+def test_status_is_the_firmwares(command, disk, run, status):
+    assert command(QEMU, "--disk", str(disk), "--run", run).returncode == status
+
+
+def qemus_of(pid):
+    """Ids of the processes that have this parent."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def gone(pid, within=10.0):
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
+def test_no_qemu_outlives_the_runner(disk, number):
+    runner = subprocess.Popen(
+        [ROOT / QEMU, "--disk", disk, "--run", "echo started; sleep 600000"], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )
+    assert any("started" in line for line in runner.stdout)
+    emulator, = qemus_of(runner.pid)
+    runner.send_signal(number)
+    assert runner.wait(10) == (-9 if number == signal.SIGKILL else 128 + number)
+    assert gone(emulator)
+    runner.stdout.close()
+
+
+def test_timeout_is_124_and_leaves_nothing(command, disk):
+    result = command(QEMU, "--disk", str(disk), "--timeout", "3", "--run", "sleep 600000")
+    assert result.returncode == 124
+    assert result.stderr.splitlines()[-1] == "qemu: no end within 3 s"
+
+
+def test_make_run_reads_the_generated_disk(command):
+    result = command("make", "run")
+    assert result.returncode == 0
+    said = re.search(r"disk (\S+) \(generated\), SHA-256 ([0-9a-f]{64})", result.stderr)
+    assert sha256(said[1]) == said[2]
+    assert said[2] in result.stdout
+    assert "is the same" in result.stderr
+
+
+def test_make_run_reads_the_disk_it_is_given(command, tmp_path):
+    image = make_disk(tmp_path / "a disk, with a name.img", 1 << 20)
+    result = command("make", "run", f"DISK={image}", "BOOTARGS=report=json")
+    assert result.returncode == 0
+    assert sha256(image) in result.stdout
+
+
+def test_make_run_ends_with_the_firmwares_status(command, disk):
+    result = command("make", "run", f"DISK={disk}", "RUN=frobnicate")
+    assert result.returncode == 1
+    assert any(line.startswith("frobnicate:") for line in result.stdout.splitlines())
+
+
+def test_make_run_without_its_disk_is_status_2(command):
+    result = command("make", "run", "DISK=/no/such.img")
+    assert result.returncode == 2
+    assert [line for line in result.stderr.splitlines() if "/no/such.img" in line] == [
+        "qemu: DISK /no/such.img: No such file or directory"
+    ]
