@@ -34,13 +34,19 @@ pub enum Record {
 impl Record {
     /// The record as its line.
     pub fn line(&self) -> String {
-        // Nothing in a record can fail to serialise: strings, numbers, lists.
-        match serde_json::to_string(self) {
-            Ok(json) => format!("@{json}"),
-            Err(error) => format!("@{{\"kind\":\"error\",\"error\":\"{error}\"}}"),
+        let mut room = alloc::vec![0; FIRST_TRY];
+        loop {
+            // Strings, numbers and lists: all that can fail is that it does not fit.
+            if let Ok(len) = serde_json_core::to_slice(self, &mut room) {
+                return format!("@{}", String::from_utf8_lossy(&room[..len]));
+            }
+            room.resize(room.len() * 2, 0);
         }
     }
 }
+
+/// Bytes that most records fit in.
+const FIRST_TRY: usize = 1024;
 
 /// The boot as a whole.
 #[derive(Clone, Debug, Serialize)]
@@ -326,5 +332,37 @@ impl From<FaultRecord> for FaultLine {
             count: record.count,
             detail: record.report.detail,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_of_json_whatever_is_in_it() {
+        let step = |error: &str| {
+            let record = Record::Step(StepRecord {
+                command: "why \"x\"\n\u{1}".into(),
+                ok: false,
+                error: Some(error.into()),
+            });
+            record.line()
+        };
+        assert_eq!(
+            step("no"),
+            r#"@{"kind":"step","command":"why \"x\"\n\u0001","ok":false,"error":"no"}"#
+        );
+        let long = "x".repeat(10 * FIRST_TRY);
+        assert!(step(&long).ends_with("x\"}"));
+    }
+
+    #[test]
+    fn what_is_unknown_is_null() {
+        let record = Record::Dma(DmaRecord::bad("/a", "verify", "it failed".into()));
+        assert_eq!(
+            record.line(),
+            r#"@{"kind":"dma","device":"/a","op":"verify","bytes":0,"iova":null,"pa":null,"sha256":null,"ok":false,"error":"it failed"}"#
+        );
     }
 }
