@@ -151,22 +151,29 @@ impl IrqHub {
         self.chip.read().clone()
     }
 
-    /// The top half: claims and notes everything that is pending now.
-    pub fn take(&self) {
-        // A writer holds the lock only with interrupts masked, so this is free.
+    /// The top half: claims and notes everything that is pending now. Says whether
+    /// there was a controller to ask; while there is none the interrupt stays
+    /// signalled, and the CPU had better not take it again at once.
+    pub fn take(&self) -> bool {
+        // The lock is held while a controller comes or goes.
         let Some(chip) = self.chip.try_read() else {
-            return;
+            return false;
         };
-        let Some(chip) = chip.as_ref() else { return };
+        let Some(chip) = chip.as_ref() else {
+            return false;
+        };
         // Bounded: a line that cannot be masked must not keep the CPU here.
         for _ in 0..SLOTS {
-            let Some(intid) = chip.claim() else { return };
+            let Some(intid) = chip.claim() else {
+                return true;
+            };
             if self.is_level(intid) {
                 chip.mask(intid);
             }
             self.latch(intid);
             chip.complete(intid);
         }
+        true
     }
 
     /// Notes that `intid` is pending. Atomics only; any context.

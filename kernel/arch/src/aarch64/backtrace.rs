@@ -7,8 +7,8 @@ use core::fmt::{self, Write};
 
 use super::image;
 
-/// Frames that are shown.
-const DEPTH: usize = 32;
+/// Lines that are shown.
+const LINES: usize = 32;
 
 /// An address as an offset into the image, which `addr2line` takes.
 pub(crate) struct Place(pub(crate) u64);
@@ -31,21 +31,36 @@ pub(crate) fn here() -> u64 {
     frame
 }
 
-/// Shows the return addresses from the frame record at `frame` on.
-pub(crate) fn write(out: &mut impl Write, mut frame: u64) -> fmt::Result {
+/// Shows the return addresses from the frame record at `frame` on. A function that
+/// keeps calling itself is shown once, with how often.
+pub(crate) fn write(out: &mut impl Write, frame: u64) -> fmt::Result {
     writeln!(out, "backtrace (addr2line -e mastiff.elf -f):")?;
-    for _ in 0..DEPTH {
-        let Some((next, address)) = record(frame) else {
-            break;
-        };
-        // A return address is that of the instruction after the call.
-        writeln!(out, "  {}", Place(address.wrapping_sub(4)))?;
-        if next <= frame {
-            break;
+    let mut calls = callers(frame).peekable();
+    for _ in 0..LINES {
+        let Some(address) = calls.next() else { break };
+        let mut times = 1u32;
+        while calls.next_if_eq(&address).is_some() {
+            times += 1;
         }
-        frame = next;
+        // A return address is that of the instruction after the call.
+        write!(out, "  {}", Place(address.wrapping_sub(4)))?;
+        match times {
+            1 => writeln!(out)?,
+            times => writeln!(out, " ({times} times)")?,
+        }
     }
     Ok(())
+}
+
+/// The return addresses from the frame record at `frame` on. Each record lies above
+/// the one before it, so there is an end.
+fn callers(frame: u64) -> impl Iterator<Item = u64> {
+    let records = core::iter::successors(record(frame).map(|found| (frame, found)), |last| {
+        let (at, (next, _)) = *last;
+        let found = record(next).filter(|_| next > at)?;
+        Some((next, found))
+    });
+    records.map(|(_, (_, address))| address)
 }
 
 /// The next record's address and the return address in the record at `frame`.

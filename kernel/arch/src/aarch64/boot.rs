@@ -4,13 +4,14 @@ use core::arch::global_asm;
 use core::ops::Range;
 
 use log::{error, info};
+use mastiff_core::platform::Instant;
 use mastiff_dt::Tree;
 use mastiff_hw::console;
 use mastiff_hw::frames::{Kind, frames};
 use mastiff_hw::heap::KernelHeap;
 
 use super::machine::Machine;
-use super::{emergency, exit, firmware, image, memory, mmu, semihosting, timer};
+use super::{emergency, exit, firmware, image, memory, mmu, selftest, semihosting, timer};
 
 global_asm!(include_str!("entry.S"), start = sym start);
 
@@ -32,6 +33,8 @@ pub struct Boot {
     pub tree: Tree,
     /// The exception level that the image was entered at.
     pub el: u8,
+    /// When the first Rust code ran.
+    pub entered: Instant,
 }
 
 unsafe extern "Rust" {
@@ -47,11 +50,17 @@ pub fn heap_usage() -> (usize, usize) {
 /// The first Rust code. Still on physical addresses; the caches are off, so nothing
 /// here may use locks.
 extern "C" fn start(blob: u64, el: u64) -> ! {
+    semihosting::probe();
     let blob = blob_at(blob);
     // It can only fail if the bootloader put image and blob over each other.
-    let space = mmu::Space::of_image(blob.clone())
-        .or_else(|_| mmu::Space::of_image(0..0))
-        .expect("the image has room for its own tables");
+    let (space, blob) = match mmu::Space::of_image(blob.clone()) {
+        Ok(space) => (space, blob),
+        Err(_) => {
+            let none = blob.start..blob.start;
+            let space = mmu::Space::of_image(none.clone());
+            (space.expect("the image has room for its tables"), none)
+        }
+    };
     // SAFETY: the address space covers the image, each part with the rights that it
     // needs; entry.S has cleaned the caches of what was written since.
     unsafe { space.enable() };
@@ -62,7 +71,6 @@ extern "C" fn start(blob: u64, el: u64) -> ! {
     }
     timer::init();
     console::init(timer::now);
-    semihosting::probe();
     exit(go(blob, el as u8))
 }
 
@@ -86,7 +94,13 @@ fn blob_at(at: u64) -> Range<u64> {
 
 /// The rest of the boot; a status where it ends early.
 fn go(blob: Range<u64>, el: u8) -> u8 {
+    let entered = timer::now();
     info!("Mastiff {}, entered at EL{el}", env!("CARGO_PKG_VERSION"));
+    if blob.is_empty() {
+        let at = blob.start;
+        error!("no device tree at {at:#x}: it must be at a multiple of 8, clear of the image");
+        return 1;
+    }
     // SAFETY: mapped for reading only, and nobody writes it.
     let bytes = unsafe {
         let len = (blob.end - blob.start) as usize;
@@ -110,5 +124,11 @@ fn go(blob: Range<u64>, el: u8) -> u8 {
     let free = frames().map_or(0, |frames| frames.of_kind(Kind::Free));
     info!("{} MiB of memory free", free >> 8);
     let machine = Machine::start();
-    mastiff_main(Boot { machine, tree, el })
+    selftest::by_command_line(tree.bootargs());
+    mastiff_main(Boot {
+        machine,
+        tree,
+        el,
+        entered,
+    })
 }

@@ -4,8 +4,8 @@ use core::arch::asm;
 
 use mastiff_core::platform::Barrier;
 
-/// PSTATE.I within DAIF.
-const MASKED: u64 = 1 << 7;
+/// PSTATE.I, in DAIF as in SPSR.
+pub(crate) const MASKED: u64 = 1 << 7;
 
 /// Takes no interrupts from here on; says whether they were taken until now.
 pub(crate) fn mask_interrupts() -> bool {

@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::fmt;
 
-use super::{machine, report, semihosting};
+use super::{cpu, machine, report, semihosting};
 use crate::esr::Syndrome;
 
 global_asm!(include_str!("vectors.S"), exception = sym exception);
@@ -54,7 +54,10 @@ impl fmt::Display for Unexpected {
 extern "C" fn exception(frame: &mut Frame, vector: u64) {
     let syndrome = frame.syndrome();
     match vector {
-        IRQ => machine::take_interrupt(),
+        // Signalled, but by nobody that is bound: not again before the next wait,
+        // or the kernel would get no further.
+        IRQ if !machine::take_interrupt() => frame.spsr |= cpu::MASKED,
+        IRQ => {}
         SYNCHRONOUS if syndrome.is_undefined() && semihosting::is_call(frame.elr) => {
             // Nobody answers: say so, and go on after the call.
             frame.x[2] = 1;

@@ -1,5 +1,7 @@
 //! How the machine ends.
 
+use core::fmt::Write;
+
 use log::error;
 use mastiff_hw::console;
 
@@ -19,6 +21,11 @@ pub fn exit(status: u8) -> ! {
 /// The same at once, when nothing can be relied on any more.
 pub(crate) fn end(status: u8) -> ! {
     semihosting::exit(status);
+    // Nobody takes it: then a person may read it.
+    let _ = writeln!(
+        emergency::Writer,
+        "status {status}, switching the power off"
+    );
     firmware::power_off();
     emergency::write(b"the power cannot be switched off: no semihosting, no PSCI; halted\n");
     cpu::halt()

@@ -24,12 +24,9 @@ symbols! {
     tables_start, tables_end, heap_start, heap_end,
 }
 
-/// What of RAM the image keeps for ever.
-pub(crate) fn kept() -> [PhysRange; 2] {
-    [
-        range(image_base()..tables_end()),
-        range(heap_start()..heap_end()),
-    ]
+/// All of it, what lies between its parts included.
+pub(crate) fn whole() -> PhysRange {
+    range(image_base()..heap_end())
 }
 
 /// Whether the range has a byte of the image.

@@ -12,7 +12,7 @@ use mastiff_hw::{Pages, Window};
 use mastiff_pgtable::TableMem;
 use spin::Once;
 
-use super::{cpu, mmu, timer};
+use super::{cpu, mmu, report, timer};
 
 /// The machine that this runs on. There is one, so a value is nothing but the right
 /// to use it; it is made once memory is set up.
@@ -21,11 +21,10 @@ pub struct Machine(());
 
 static HUB: Once<Arc<IrqHub>> = Once::new();
 
-/// Serves an interrupt's top half. Exception context.
-pub(crate) fn take_interrupt() {
-    if let Some(hub) = HUB.get() {
-        hub.take();
-    }
+/// Serves an interrupt's top half. Exception context. Says whether the interrupt
+/// could be asked for; if not it is still signalled.
+pub(crate) fn take_interrupt() -> bool {
+    HUB.get().is_some_and(|hub| hub.take())
 }
 
 impl Machine {
@@ -87,6 +86,10 @@ impl Platform for Machine {
     #[inline]
     fn barrier(&self, kind: Barrier) {
         cpu::barrier(kind);
+    }
+
+    fn at_work(&self, on: Option<(&str, &'static str)>) {
+        report::at_work(on);
     }
 
     fn quarantine(&self, pages: Pages) {

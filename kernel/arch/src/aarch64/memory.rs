@@ -46,7 +46,7 @@ pub(crate) fn set_up(tree: &Tree, blob: PhysRange) -> Result<(), MemoryError> {
     // Mapped already, or not to be mapped at all.
     let unmapped = set_aside.iter().filter(|reserved| reserved.no_map());
     let holes = unmapped.map(|reserved| range(reserved.region));
-    let holes = holes.chain(image::kept()).chain([blob]);
+    let holes = holes.chain([image::whole(), blob]);
     let holes: Vec<_> = holes.collect();
     let holes = ranges::merged(holes.iter().map(ranges::frames_touched));
     for zone in ranges::merged(ram.iter().map(ranges::frames_within)) {
@@ -56,7 +56,7 @@ pub(crate) fn set_up(tree: &Tree, blob: PhysRange) -> Result<(), MemoryError> {
     }
 
     let reserved = set_aside.iter().map(|reserved| range(reserved.region));
-    let reserved = reserved.chain(image::kept()).chain([blob]);
+    let reserved = reserved.chain([image::whole(), blob]);
     let reserved: Vec<_> = reserved.collect();
     // SAFETY: all RAM but the image, the blob and what must not be mapped was just
     // mapped for reading and writing, and nothing but these is in use.

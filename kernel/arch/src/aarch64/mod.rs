@@ -23,7 +23,6 @@ pub use counter::insn_retired;
 pub use exit::{exit, reboot};
 pub use gic::GicCpu;
 pub use machine::Machine;
-pub use report::{Context, set_context};
 pub use timer::CpuTimer;
 
 #[panic_handler]

@@ -6,22 +6,48 @@ use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::Once;
+use spin::Mutex;
 
 use super::emergency::Writer;
 use super::exception::Frame;
 use super::{backtrace, cpu, exit, image};
 
-/// Writes which device and driver are at work. Called when anything may be broken:
-/// it takes no lock that the kernel holds while it works.
-pub type Context = fn(&mut dyn Write) -> fmt::Result;
+/// The longest device name that is kept.
+const NAME: usize = 128;
 
-static CONTEXT: Once<Context> = Once::new();
+/// Which device is being worked on, under which driver.
+struct Work {
+    device: [u8; NAME],
+    len: usize,
+    driver: Option<&'static str>,
+}
+
+static AT_WORK: Mutex<Work> = Mutex::new(Work {
+    device: [0; NAME],
+    len: 0,
+    driver: None,
+});
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// Has reports of crashes say who was at work.
-pub fn set_context(context: Context) {
-    CONTEXT.call_once(|| context);
+/// Notes who is at work.
+pub(crate) fn at_work(on: Option<(&str, &'static str)>) {
+    let mut work = AT_WORK.lock();
+    work.driver = on.map(|(_, driver)| driver);
+    let device = on.map_or("", |(device, _)| device);
+    work.len = device.floor_char_boundary(NAME);
+    let len = work.len;
+    work.device[..len].copy_from_slice(&device.as_bytes()[..len]);
+}
+
+/// Says who is at work, if anybody is.
+fn write_work(out: &mut Writer) -> fmt::Result {
+    let Some(work) = AT_WORK.try_lock() else {
+        return Ok(());
+    };
+    match (work.driver, core::str::from_utf8(&work.device[..work.len])) {
+        (Some(driver), Ok(device)) => writeln!(out, "at work: driver {driver} on {device}"),
+        _ => Ok(()),
+    }
 }
 
 /// Reports through `say`, then ends the machine.
@@ -31,9 +57,7 @@ fn last_words(frame_pointer: u64, say: impl FnOnce(&mut Writer) -> fmt::Result) 
         exit::show_rest();
         // The writer does not fail; a broken `Display` must not keep the rest.
         let _ = say(&mut Writer);
-        if let Some(context) = CONTEXT.get() {
-            let _ = context(&mut Writer);
-        }
+        let _ = write_work(&mut Writer);
         let _ = backtrace::write(&mut Writer, frame_pointer);
     }
     exit::end(exit::CRASHED)
@@ -49,8 +73,9 @@ pub(crate) fn exception(frame: &Frame, what: &dyn fmt::Display) -> ! {
         }
         writeln!(
             out,
-            "by {}, ELR {:#x}, SPSR {:#x}, SP {:#x}",
+            "by {}, LR {}, ELR {:#x}, SPSR {:#x}, SP {:#x}",
             backtrace::Place(frame.elr),
+            backtrace::Place(frame.x[30]),
             frame.elr,
             frame.spsr,
             frame.sp

@@ -58,6 +58,14 @@ pub fn run(name: &str) {
     }
 }
 
+/// The same for what `selftest=` on the kernel's command line names.
+pub(crate) fn by_command_line(arguments: &str) {
+    arguments
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("selftest="))
+        .for_each(run);
+}
+
 fn read(at: u64) {
     // SAFETY: none. The fault is what is asked for.
     black_box(unsafe { (at as *const u64).read_volatile() });

@@ -39,12 +39,14 @@ impl Zone {
         let at = (metadata.start * PAGE) as usize as *mut u8;
         // SAFETY: the frames are free RAM that the caller gave up, mapped where they
         // are; nothing else was made from them, so the two slices are unique. Zeroes
-        // are valid words and valid atomics.
-        let (storage, kinds) = unsafe {
+        // are valid words and bytes.
+        let (storage, kinds): (&mut [u64], &'static mut [u8]) = unsafe {
             cpu::zero_pages(at, bytes);
             let storage = core::slice::from_raw_parts_mut(at.cast::<u64>(), words);
-            let kinds = at.add(words * 8).cast::<AtomicU8>();
-            (storage, core::slice::from_raw_parts(kinds, count))
+            (
+                storage,
+                core::slice::from_raw_parts_mut(at.add(words * 8), count),
+            )
         };
 
         let mut taken = Vec::from(holes);
@@ -54,18 +56,20 @@ impl Zone {
         for free in without(frames.clone(), &taken) {
             buddy.put(free.start, free.end);
         }
-        let zone = Self {
+        for hole in taken {
+            let start = hole.start.clamp(frames.start, frames.end) - frames.start;
+            let end = hole.end.clamp(frames.start, frames.end) - frames.start;
+            kinds[start as usize..end as usize].fill(Kind::Reserved as u8);
+        }
+        let kinds: *mut [u8] = kinds;
+        Some(Self {
             first: frames.start,
             end: frames.end,
-            kinds,
+            // SAFETY: given up here by its one owner, and atomic bytes are laid out
+            // like bytes.
+            kinds: unsafe { &*(kinds as *mut [AtomicU8]) },
             buddy: Mutex::new(buddy),
-        };
-        for hole in taken {
-            let start = hole.start.clamp(zone.first, zone.end);
-            let end = hole.end.clamp(zone.first, zone.end);
-            zone.set(start, end - start, Kind::Reserved);
-        }
-        Some(zone)
+        })
     }
 
     pub(super) fn len(&self) -> u64 {
