@@ -3,16 +3,17 @@
 //! interrupt, GICv2m and the ITS.
 //!
 //! How the parts fit:
-//! - [`spec`]: register offsets and bit layouts, no algorithms
-//! - [`bank`]: the registers per interrupt, which GICv2's distributor, GICv3's and
+//! - `spec`: register offsets and bit layouts, no algorithms
+//! - `bank`: the registers per interrupt, which GICv2's distributor, GICv3's and
 //!   a redistributor's SGI frame lay out alike
-//! - [`specifier`]: an `interrupts` entry of the tree, decoded
-//! - [`root`]: what both have in common as the root controller
-//! - [`v2`], [`v2m`]: GICv2 and its message frames
-//! - [`v3`], [`redistributor`]: GICv3, whose CPU interface is a matter of system
+//! - `specifier`: an `interrupts` entry of the tree, decoded
+//! - `root`: what both have in common as the root controller
+//! - `v2`, `v2m`: GICv2 and its message frames
+//! - `v3`, `redistributor`: GICv3, whose CPU interface is a matter of system
 //!   registers and so comes from the board as a
 //!   [`CpuInterface`](mastiff_core::cpu_interface::CpuInterface)
-//! - [`lpi`], [`its`]: message interrupts of a GICv3
+//! - `lpi`, `its`: message interrupts of a GICv3
+//! - `shared`: the memory that these share with the hardware
 //!
 //! All interrupts go to the CPU that boots, with one priority, as group 1 (as
 //! group 0 where a GICv2 knows no other). Nothing is enabled until a driver asks
@@ -23,8 +24,11 @@
 extern crate alloc;
 
 mod bank;
+mod its;
+mod lpi;
 mod redistributor;
 mod root;
+mod shared;
 pub mod spec;
 mod specifier;
 mod v2;

@@ -18,7 +18,7 @@ use crate::bank::Bank;
 use crate::redistributor::Redistributor;
 use crate::root::{Root, RootChip};
 use crate::spec::distributor as gicd;
-use crate::{PATIENCE_US, specifier};
+use crate::{PATIENCE_US, its, specifier};
 
 const GICD_LEN: u64 = 0x1_0000;
 
@@ -43,6 +43,7 @@ pub fn bind<P: Platform>(
     probe.publish(Service::Irq(chip.clone()))?;
     let root = Root::install(probe.platform().irqs(), chip)?;
     log::info!("{}: GICv3, {} interrupts", probe.name(), root.chip().lines);
+    its::publish_all(probe, root.chip())?;
     Ok(Box::new(root))
 }
 
@@ -181,7 +182,7 @@ impl<P: Platform> IrqChip for Chip<P> {
 
     fn claim(&self) -> Option<u32> {
         let intid = self.cpu.acknowledge();
-        (intid < gicd::SPECIAL || intid >= FIRST_LPI).then_some(intid)
+        (!(gicd::SPECIAL..FIRST_LPI).contains(&intid)).then_some(intid)
     }
 
     fn complete(&self, intid: u32) {

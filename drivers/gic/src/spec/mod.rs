@@ -2,5 +2,6 @@
 //! defined. Types and constants only; `tests/spec.rs` pins them with literals.
 
 pub mod distributor;
+pub mod its;
 pub mod redistributor;
 pub mod table;

@@ -1,0 +1,317 @@
+//! The Interrupt Translation Service (IHI 0069 §5): a device writes an EventID to
+//! the doorbell, the ITS looks up device and event in tables of ours, and the LPI
+//! found there becomes pending at the redistributor. Each device has a translation
+//! table of its own, so one cannot raise another's interrupts.
+//!
+//! There is one collection, of the CPU that boots.
+
+mod queue;
+mod table;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use mastiff_core::addr::{PAGE, PhysAddr, PhysRange};
+use mastiff_core::error::Fault;
+use mastiff_core::irq::{MsiChip, MsiVector};
+use mastiff_core::platform::{Mmio, Platform, poll};
+use mastiff_core::probe::{Probe, Service};
+use mastiff_dt::Node;
+use spin::Mutex;
+
+use crate::PATIENCE_US;
+use crate::lpi::Lpis;
+use crate::shared::Shared;
+use crate::spec::its::{self as gits, Command, Typer};
+use crate::spec::redistributor::processor_number;
+use crate::v3::{Chip, expect_version};
+use queue::Queue;
+use table::Table;
+
+const COMPATIBLE: &str = "arm,gic-v3-its";
+/// The collection of the CPU that boots.
+const COLLECTION: u16 = 0;
+/// Events of a device, as many as the bits of [`Device::events`].
+const EVENT_BITS: u32 = 6;
+
+/// Publishes the ITS below a GICv3's node. Where one cannot be had the GIC is as
+/// good as without: its devices have their wired interrupts still.
+pub fn publish_all<P: Platform>(
+    probe: &mut Probe<'_, P>,
+    chip: &Arc<Chip<P>>,
+) -> Result<(), Fault> {
+    let node = probe.require_node()?;
+    let mut lpis: Option<Arc<Lpis<P>>> = None;
+    for child in node.children() {
+        if !child.is_compatible(COMPATIBLE) || !child.status().is_enabled() {
+            continue;
+        }
+        let mut start = || -> Result<Its<P>, Fault> {
+            let lpis = match &lpis {
+                Some(lpis) => lpis.clone(),
+                None => {
+                    let coherent = !node.has("dma-noncoherent");
+                    let started = Arc::new(Lpis::start(chip.clone(), coherent)?);
+                    lpis.insert(started).clone()
+                }
+            };
+            Its::start(child, chip.clone(), lpis)
+        };
+        match start() {
+            Ok(its) => {
+                let bits = its.typer.device_bits();
+                log::info!("{}: ITS, DeviceIDs of {bits} bits", child.path());
+                probe.publish_at(child.id(), Service::Msi(Arc::new(its)));
+            }
+            Err(fault) => log::warn!("{}: no message interrupts: {fault}", child.path()),
+        }
+    }
+    Ok(())
+}
+
+/// An ITS. Whatever it uses goes after it: its own tables, then the LPIs, then the
+/// redistributor.
+struct Its<P: Platform> {
+    regs: P::Mmio,
+    doorbell: PhysAddr,
+    typer: Typer,
+    /// The redistributor of the CPU that boots, as commands name it.
+    target: u64,
+    state: Mutex<State<P>>,
+    lpis: Arc<Lpis<P>>,
+    chip: Arc<Chip<P>>,
+}
+
+struct State<P: Platform> {
+    queue: Queue<P>,
+    table: Table<P>,
+    /// Where the ITS keeps the collection, unless it does so in itself.
+    collections: Option<Table<P>>,
+    devices: BTreeMap<u32, Device<P>>,
+}
+
+/// A device that has events.
+struct Device<P: Platform> {
+    itt: Shared<P>,
+    /// Whether the ITS is known to have taken the table.
+    mapped: bool,
+    /// A bit per event that is given out.
+    events: u64,
+}
+
+impl<P: Platform> Its<P> {
+    fn start(node: Node<'_>, chip: Arc<Chip<P>>, lpis: Arc<Lpis<P>>) -> Result<Self, Fault> {
+        let regions = node.reg()?;
+        let region = regions.first().ok_or(Fault::NoWindow { index: 0 })?;
+        if region.size < 2 * gits::CONTROL_LEN {
+            return Err(Fault::WindowTooSmall {
+                index: 0,
+                have: region.size,
+                need: 2 * gits::CONTROL_LEN,
+            });
+        }
+        let start = PhysAddr(region.base);
+        let len = gits::CONTROL_LEN;
+        let regs = chip.platform.map_mmio(PhysRange { start, len })?;
+        expect_version(&regs, "GITS_PIDR2")?;
+        let typer = Typer(regs.read64(gits::TYPER));
+        if !typer.physical() {
+            return Err(Fault::Unsupported {
+                what: "ITS without physical LPIs",
+                seen: typer.0,
+            });
+        }
+        stop(&chip.platform, &regs)?;
+        let coherent = !node.has("dma-noncoherent");
+        let state = State::install(&chip.platform, &regs, typer, coherent)?;
+        let its = Self {
+            target: if typer.by_address() {
+                chip.redist.at.0
+            } else {
+                processor_number(chip.redist.typer) << 16
+            },
+            doorbell: start.add(gits::TRANSLATER),
+            regs,
+            typer,
+            state: Mutex::new(state),
+            lpis,
+            chip,
+        };
+        its.regs.write32(gits::CTLR, gits::CTLR_ENABLED);
+        let map = Command::map_collection(COLLECTION, its.target);
+        its.run(&mut its.state.lock(), &[map])?;
+        Ok(its)
+    }
+
+    /// Runs `commands` and a SYNC.
+    fn run(&self, state: &mut State<P>, commands: &[Command]) -> Result<(), Fault> {
+        let sync = Command::sync(self.target);
+        let mut batch = Vec::with_capacity(commands.len() + 1);
+        batch.extend_from_slice(commands);
+        batch.push(sync);
+        state
+            .queue
+            .run(&self.chip.platform, &self.regs, &batch, sync)
+    }
+
+    /// Finds a free event of a device, which gets a table if it has none.
+    fn reserve(&self, state: &mut State<P>, id: u32) -> Result<u32, Fault> {
+        let platform = &self.chip.platform;
+        if !state.devices.contains_key(&id) {
+            state.table.make_room(platform, id)?;
+            let bytes = self.typer.itt_entry() << self.event_bits();
+            let coherent = state.table.first.coherent();
+            let itt = Shared::zeroed(platform, bytes, PAGE, coherent)?;
+            let device = Device {
+                itt,
+                mapped: false,
+                events: 0,
+            };
+            state.devices.insert(id, device);
+        }
+        let events = 1 << self.event_bits();
+        let device = state
+            .devices
+            .get_mut(&id)
+            .filter(|device| device.events.trailing_ones() < events);
+        let device = device.ok_or(Fault::Exhausted {
+            what: "ITS event of the device",
+            limit: u64::from(events),
+        })?;
+        let event = device.events.trailing_ones();
+        device.events |= 1 << event;
+        Ok(event)
+    }
+
+    fn event_bits(&self) -> u32 {
+        EVENT_BITS.min(self.typer.event_bits())
+    }
+
+    /// Has the ITS translate a device's event to an LPI.
+    fn connect(&self, state: &mut State<P>, id: u32, event: u32, lpi: u32) -> Result<(), Fault> {
+        let mut commands = Vec::with_capacity(3);
+        if let Some(device) = state.devices.get(&id).filter(|device| !device.mapped) {
+            commands.push(Command::map_device(id, device.itt.at(), self.event_bits()));
+        }
+        commands.push(Command::map_event(id, event, lpi, COLLECTION));
+        commands.push(Command::reload(id, event));
+        self.run(state, &commands)?;
+        if let Some(device) = state.devices.get_mut(&id) {
+            device.mapped = true;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Its::connect`], and forgets a device with its last event.
+    fn disconnect(&self, state: &mut State<P>, id: u32, event: u32) -> Result<(), Fault> {
+        let Some(device) = state.devices.get(&id) else {
+            return Ok(());
+        };
+        let left = device.events & !(1 << event);
+        let mut commands = Vec::with_capacity(3);
+        commands.push(Command::reload(id, event));
+        commands.push(Command::discard(id, event));
+        if left == 0 {
+            commands.push(Command::unmap_device(id));
+        }
+        self.run(state, &commands)?;
+        if left == 0 {
+            state.devices.remove(&id);
+        } else if let Some(device) = state.devices.get_mut(&id) {
+            device.events = left;
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform> MsiChip for Its<P> {
+    fn allocate(&self, requester: u32) -> Result<MsiVector, Fault> {
+        let mut state = self.state.lock();
+        let lpi = self.lpis.take()?;
+        let event = self
+            .reserve(&mut state, requester)
+            .inspect_err(|_| self.lpis.give_back(lpi))?;
+        self.lpis.set_enabled(lpi, true);
+        if let Err(fault) = self.connect(&mut state, requester, event, lpi) {
+            // How far it got nobody knows: neither event nor LPI is used again.
+            self.lpis.set_enabled(lpi, false);
+            return Err(fault);
+        }
+        Ok(MsiVector {
+            requester,
+            intid: lpi,
+            doorbell: self.doorbell,
+            data: event,
+        })
+    }
+
+    fn release(&self, vector: &MsiVector) {
+        let mut state = self.state.lock();
+        self.lpis.set_enabled(vector.intid, false);
+        match self.disconnect(&mut state, vector.requester, vector.data) {
+            Ok(()) => self.lpis.give_back(vector.intid),
+            Err(fault) => log::error!("LPI {} is lost: {fault}", vector.intid),
+        }
+    }
+}
+
+impl<P: Platform> State<P> {
+    fn install(platform: &P, regs: &P::Mmio, typer: Typer, coherent: bool) -> Result<Self, Fault> {
+        let mut devices = None;
+        let mut collections = None;
+        for n in 0..gits::BASERS {
+            let register = gits::BASER + 8 * n;
+            let (table, entries) = match gits::table_type(regs.read64(register)) {
+                gits::TYPE_DEVICES => (&mut devices, 1 << typer.device_bits()),
+                gits::TYPE_COLLECTIONS => (&mut collections, u64::from(COLLECTION) + 1),
+                _ => continue,
+            };
+            *table = Some(Table::install(platform, regs, register, entries, coherent)?);
+        }
+        let table = devices.ok_or(Fault::Unsupported {
+            what: "ITS without a device table (GITS_TYPER)",
+            seen: typer.0,
+        })?;
+        Ok(Self {
+            queue: Queue::install(platform, regs, coherent)?,
+            table,
+            collections,
+            devices: BTreeMap::new(),
+        })
+    }
+
+    fn park(&mut self) {
+        self.queue.ring.park();
+        self.table.park();
+        if let Some(table) = &mut self.collections {
+            table.park();
+        }
+        for device in self.devices.values_mut() {
+            device.itt.park();
+        }
+    }
+}
+
+impl<P: Platform> Drop for Its<P> {
+    fn drop(&mut self) {
+        if let Err(fault) = stop(&self.chip.platform, &self.regs) {
+            log::error!("the ITS runs on, its tables are parked: {fault}");
+            self.state.get_mut().park();
+        }
+    }
+}
+
+/// Switches an ITS off; after that it does not touch memory.
+fn stop<P: Platform>(platform: &P, regs: &P::Mmio) -> Result<(), Fault> {
+    regs.write32(gits::CTLR, 0);
+    poll(platform, PATIENCE_US, || {
+        (regs.read32(gits::CTLR) & gits::CTLR_QUIESCENT != 0).then_some(())
+    })
+    .ok_or_else(|| Fault::Timeout {
+        awaited: "quiescence of the ITS",
+        register: "GITS_CTLR",
+        seen: u64::from(regs.read32(gits::CTLR)),
+        us: PATIENCE_US,
+    })
+}
