@@ -1,0 +1,199 @@
+//! Reading blocks. Each command's memory is mapped for that command alone and
+//! unmapped before its data is looked at; several commands are out at a time, and
+//! data is handed over in the order of the disk.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use mastiff_core::addr::{PAGE, PhysAddr};
+use mastiff_core::dma::{Dma, DmaMapping, FromDevice};
+use mastiff_core::driver::DmaProof;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::{Barrier, Pages, Platform};
+
+use crate::controller::{Controller, PRP_LIST, Ticket, To};
+use crate::spec::command::Command;
+use crate::spec::identify::Namespace;
+
+/// Most bytes that a command moves.
+const MAX_TRANSFER: u64 = (PRP_LIST as u64 + 1) * PAGE;
+/// Bytes that are handed over at a time.
+const PIECE: usize = 16 << 10;
+
+/// A namespace, read from.
+pub struct Reader<P: Platform> {
+    platform: P,
+    controller: Arc<Controller<P>>,
+    dma: Dma<P>,
+    id: u32,
+    namespace: Namespace,
+    max_transfer: u64,
+}
+
+/// A command that is out, with the memory that it fills.
+struct Flight<P: Platform> {
+    ticket: Ticket,
+    mapping: DmaMapping<P, FromDevice>,
+    pa: PhysAddr,
+    bytes: usize,
+}
+
+impl<P: Platform> Reader<P> {
+    /// Namespace `id` of a controller that moves at most `limit` bytes at a time.
+    pub fn new(
+        platform: &P,
+        controller: &Arc<Controller<P>>,
+        dma: Dma<P>,
+        id: u32,
+        namespace: Namespace,
+        limit: Option<u64>,
+    ) -> Self {
+        Self {
+            platform: platform.clone(),
+            controller: controller.clone(),
+            dma,
+            id,
+            namespace,
+            max_transfer: limit.unwrap_or(MAX_TRANSFER).min(MAX_TRANSFER),
+        }
+    }
+
+    /// Reads `count` blocks from `first` on.
+    pub fn read(
+        &self,
+        first: u64,
+        count: u64,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<DmaProof, Fault> {
+        let end = first
+            .checked_add(count)
+            .filter(|&end| end <= self.namespace.blocks);
+        let (Some(end), 1..) = (end, count) else {
+            return Err(Fault::invalid(
+                "the read is empty or goes beyond the disk's end",
+            ));
+        };
+        let mut out = VecDeque::new();
+        let result = self.stream(first, end, &mut out, sink);
+        // After an error commands may still be out. Their memory is theirs until
+        // they have ended, or the controller has.
+        for flight in out {
+            self.abandon(flight);
+        }
+        result
+    }
+
+    fn stream(
+        &self,
+        first: u64,
+        end: u64,
+        out: &mut VecDeque<Flight<P>>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<DmaProof, Fault> {
+        let log = self.namespace.block_log;
+        let total = (end - first) << log;
+        let size = self.max_transfer.min(total);
+        let mut buffer = vec![0; PIECE.min(total as usize)];
+        let mut spare: Vec<P::Pages> = Vec::new();
+        let mut proof = None;
+        let mut next = first;
+        while next < end || !out.is_empty() {
+            while next < end && out.len() < self.controller.depth() {
+                let pages = match spare.pop() {
+                    Some(pages) => pages,
+                    None => self.dma.pages(size)?,
+                };
+                let blocks = (size >> log).min(end - next);
+                let flight = self.launch(next, blocks as u32, pages)?;
+                proof.get_or_insert(DmaProof {
+                    bytes: total,
+                    iova: flight.mapping.iova(),
+                    pa: flight.pa,
+                });
+                out.push_back(flight);
+                next += blocks;
+            }
+            if let Some(flight) = out.pop_front() {
+                let bytes = flight.bytes;
+                let pages = self.land(flight)?;
+                hand_over(&pages, bytes, &mut buffer, sink);
+                spare.push(pages);
+            }
+        }
+        proof.ok_or_else(|| Fault::invalid("nothing was read"))
+    }
+
+    /// Hands in the read of `blocks` blocks into `pages`.
+    fn launch(&self, first: u64, blocks: u32, pages: P::Pages) -> Result<Flight<P>, Fault> {
+        let bytes = (blocks as usize) << self.namespace.block_log;
+        let pa = pages.pa();
+        let mapping = self
+            .dma
+            .map::<FromDevice>(pages)
+            .map_err(|failure| failure.fault)?;
+        let iova = mapping.iova();
+        let ticket = self.controller.submit(To::Io, |slot| {
+            // The first page is in the command, a second one too; more are in a
+            // list (§4.1.1).
+            let second = iova.add(PAGE);
+            let more = (bytes - 1) / PAGE as usize;
+            let rest = match more {
+                0 => 0,
+                1 => second.0,
+                _ => self.controller.prp_list(slot, second, more).0,
+            };
+            Command::read(self.id, first, blocks, [iova.0, rest])
+        })?;
+        Ok(Flight {
+            ticket,
+            mapping,
+            pa,
+            bytes,
+        })
+    }
+
+    /// Waits for a command and takes its memory back.
+    fn land(&self, flight: Flight<P>) -> Result<P::Pages, Fault> {
+        if let Err(fault) = self.controller.finish(flight.ticket) {
+            self.let_go(flight.mapping);
+            return Err(fault);
+        }
+        let pages = flight.mapping.unmap()?;
+        self.platform.barrier(Barrier::Acquire);
+        Ok(pages)
+    }
+
+    /// Ends a command whose data nobody wants any more.
+    fn abandon(&self, flight: Flight<P>) {
+        if self.controller.is_broken() {
+            self.let_go(flight.mapping);
+        } else {
+            // Its own error, if it has one, comes after the one to report.
+            let _ = self.land(flight);
+        }
+    }
+
+    /// Frees memory, unless the controller may still write it.
+    fn let_go(&self, mapping: DmaMapping<P, FromDevice>) {
+        if self.controller.is_stopped() || !self.controller.is_broken() {
+            return;
+        }
+        // It could not be stopped, and not every machine has an IOMMU to do it.
+        if let Ok(pages) = mapping.unmap() {
+            self.platform.quarantine(pages);
+        }
+    }
+}
+
+/// Copies the first `bytes` out, piece by piece.
+fn hand_over<T: Pages>(pages: &T, bytes: usize, buffer: &mut [u8], sink: &mut dyn FnMut(&[u8])) {
+    let mut done = 0;
+    while done < bytes {
+        let piece = buffer.len().min(bytes - done);
+        pages.read(done, &mut buffer[..piece]);
+        sink(&buffer[..piece]);
+        done += piece;
+    }
+}
