@@ -1,0 +1,163 @@
+//! The device tree's side: what is taken from the node, and in which order an
+//! instance comes and goes.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use mastiff_core::driver::{Bound, Driver, Match};
+use mastiff_core::error::ProbeError;
+use mastiff_core::irq::{IrqHandler, IrqLine};
+use mastiff_core::platform::Platform;
+use mastiff_core::probe::{Probe, Service};
+use mastiff_dt::Node;
+use mastiff_pgtable::TableMem;
+
+use crate::features::{Features, Idr};
+use crate::smmu::{Identity, Published, Smmu};
+use crate::spec::registers::WINDOW;
+use crate::window::Window;
+
+/// What the driver needs of the machine: it is a platform, and there is memory for
+/// translation tables.
+pub trait Machine: Platform + TableMem {}
+
+impl<T: Platform + TableMem> Machine for T {}
+
+/// The driver.
+pub struct Smmuv3;
+
+impl<P: Machine> Driver<P> for Smmuv3 {
+    fn name(&self) -> &'static str {
+        "smmuv3"
+    }
+
+    fn matches(&self) -> &'static [Match] {
+        const { &[Match::compatible("arm,smmu-v3")] }
+    }
+
+    fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError> {
+        let node = probe.require_node()?;
+        let platform = probe.platform().clone();
+        let window = Window::new(probe.mmio(0, WINDOW)?, platform.clone());
+        let features = Features::decode(Idr::read(&window))?;
+        let coherent = coherent(&node, &features, probe.name());
+        let identity = Identity {
+            node: node.id(),
+            name: probe.owned_name(),
+            faults: probe.fault_log(),
+        };
+        let smmu = Arc::new(Smmu::new(platform, identity, window, features, coherent)?);
+        let lines = connect(probe, &node, &smmu)?;
+        // Everything is there; from here on the hardware is written to, and
+        // whatever fails is undone by dropping this.
+        let bound = Instance { smmu, lines };
+        bound.smmu.start()?;
+        log::debug!("{}: {}", probe.name(), features.words().join(", "));
+        probe.publish(Service::Iommu(Arc::new(Published(bound.smmu.clone()))))?;
+        Ok(Box::new(bound))
+    }
+}
+
+/// Whether the hardware snoops: the tree knows the system that it was put into,
+/// the hardware only how it was configured.
+fn coherent(node: &Node<'_>, features: &Features, name: &str) -> bool {
+    let tree = node.has("dma-coherent");
+    if tree != features.coherent {
+        let (says, but) = if tree { ("", "not ") } else { ("not ", "") };
+        log::warn!(
+            "{name}: the tree says that its walks are {says}coherent, IDR0.COHACC that they are {but}; the tree counts"
+        );
+    }
+    tree
+}
+
+/// Connects the wired interrupts that the driver serves. A sync is awaited by its
+/// index, and page requests are not enabled.
+fn connect<P: Machine>(
+    probe: &mut Probe<'_, P>,
+    node: &Node<'_>,
+    smmu: &Arc<Smmu<P>>,
+) -> Result<Vec<IrqLine>, ProbeError> {
+    let names = node.prop("interrupt-names");
+    let position = |wanted: &str| {
+        let mut names = names.iter().flat_map(|names| names.strings());
+        names.position(|name| name == wanted)
+    };
+    let combined = position("combined");
+    let mut lines = Vec::new();
+    if let Some(index) = combined.or_else(|| position("eventq")) {
+        let line = probe.irq(index, handler(smmu, combined.is_some()))?;
+        smmu.event_irq.store(line.intid(), Ordering::Relaxed);
+        lines.push(line);
+    }
+    if combined.is_none()
+        && let Some(index) = position("gerror")
+    {
+        let weak = Arc::downgrade(smmu);
+        lines.push(probe.irq(
+            index,
+            Arc::new(move || {
+                if let Some(smmu) = weak.upgrade() {
+                    errors(&smmu);
+                }
+            }),
+        )?);
+    }
+    if lines.is_empty() {
+        log::warn!(
+            "{}: no interrupts; faults are seen when its status is asked for",
+            probe.name()
+        );
+    }
+    Ok(lines)
+}
+
+/// Serves events, and errors too if they share the interrupt.
+fn handler<P: Machine>(smmu: &Arc<Smmu<P>>, both: bool) -> Arc<dyn IrqHandler> {
+    let weak = Arc::downgrade(smmu);
+    Arc::new(move || {
+        if let Some(smmu) = weak.upgrade() {
+            smmu.serve_events();
+            if both {
+                errors(&smmu);
+            }
+        }
+    })
+}
+
+fn errors<P: Machine>(smmu: &Smmu<P>) {
+    if let Err(fault) = smmu.serve_errors() {
+        log::error!("{}: {fault}", smmu.name());
+    }
+}
+
+/// A bound instance: on while it lives.
+struct Instance<P: Machine> {
+    smmu: Arc<Smmu<P>>,
+    // Dropped after the hardware has been told to raise none.
+    #[expect(dead_code, reason = "held for its drop")]
+    lines: Vec<IrqLine>,
+}
+
+impl<P: Machine> Bound for Instance<P> {}
+
+impl<P: Machine> Drop for Instance<P> {
+    fn drop(&mut self) {
+        match self.smmu.stop() {
+            Ok(()) => {
+                // Contexts end here, and not under the lock.
+                let routes = self.smmu.streams.lock().clear();
+                drop(routes);
+            }
+            Err(fault) => {
+                log::error!(
+                    "{}: could not be turned off, its memory is lost: {fault}",
+                    self.smmu.name()
+                );
+                core::mem::forget(self.smmu.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What people see of an instance: its counters, and a stream's structures as the
+//! hardware reads them.
+
+use alloc::vec::Vec;
+
+use mastiff_core::addr::{PhysAddr, StreamId};
+use mastiff_core::error::Fault;
+use mastiff_core::iommu::{DumpPart, EntryDump, Status};
+
+use crate::bind::Machine;
+use crate::smmu::{Smmu, State};
+
+impl<P: Machine> Smmu<P> {
+    pub fn status(&self) -> Status {
+        if self.state() == State::Running {
+            // Without interrupts nobody else looks.
+            self.serve_events();
+            if let Err(fault) = self.serve_errors() {
+                log::error!("{}: {fault}", self.name());
+            }
+        }
+        let (commands, syncs) = self.commands.issued();
+        Status {
+            features: self.features.words(),
+            streams_attached: self.streams.lock().count(),
+            domains: self.counters.domains.get(),
+            commands,
+            syncs,
+            events: self.counters.events.get(),
+            errors: self.counters.errors.get(),
+        }
+    }
+
+    pub fn describe(&self, stream: StreamId) -> Result<EntryDump, Fault> {
+        let streams = self.streams.lock();
+        let mut parts = Vec::new();
+        if let Some((pa, l1)) = streams.table.read_level1(stream)? {
+            parts.push(part("L1STD", pa, &[l1.0], &l1.fields()));
+        }
+        let Some((pa, ste)) = streams.table.read(stream)? else {
+            // Nobody attached a stream near it: it ends at the level 1 descriptor.
+            let config = "abort";
+            return Ok(EntryDump { config, parts });
+        };
+        parts.push(part("STE", pa, &ste.0, &ste.fields()));
+        let context = streams.context(stream).filter(|_| ste.cd().is_some());
+        if let Some((pa, cd)) = context.and_then(|context| context.cd()) {
+            parts.push(part("CD", pa, &cd.0, &cd.fields()));
+        }
+        let config = ste.config();
+        Ok(EntryDump { config, parts })
+    }
+}
+
+fn part(name: &'static str, pa: u64, words: &[u64], fields: &[(&'static str, u64)]) -> DumpPart {
+    DumpPart {
+        name,
+        pa: PhysAddr(pa),
+        words: words.to_vec(),
+        fields: fields.to_vec(),
+    }
+}

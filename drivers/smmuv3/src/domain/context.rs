@@ -1,0 +1,184 @@
+//! A translation context: a CD, the tables that it names and the ASID that tags
+//! what is cached of them. Streams that are attached keep it alive, so that it is
+//! never freed while an entry points to it.
+
+use alloc::sync::Arc;
+
+use mastiff_core::addr::{Iova, PhysAddr};
+use mastiff_core::error::Fault;
+use mastiff_core::iommu::Permission;
+use mastiff_pgtable::stage1::MAIR;
+use mastiff_pgtable::{
+    Access as Rights, Attrs, Exec, Geometry, Granule, MapError, Memory as Kind, PageTable,
+    Shareability, Walk,
+};
+
+use super::flush::Flush;
+use crate::bind::Machine;
+use crate::features::INPUT_BITS;
+use crate::memory::{Memory, WalkMemory};
+use crate::smmu::Smmu;
+use crate::spec::cd::{Cd, Stage1};
+use crate::spec::{Command, Ste};
+
+pub(crate) struct Context<P: Machine> {
+    smmu: Arc<Smmu<P>>,
+    asid: u16,
+    // Always there, until `drop` decides whether it may be freed.
+    parts: Option<Parts<P>>,
+}
+
+struct Parts<P: Machine> {
+    cd: Memory<P>,
+    tables: PageTable<WalkMemory<P>>,
+}
+
+impl<P: Machine> Context<P> {
+    /// A context in which every address faults.
+    pub fn new(smmu: Arc<Smmu<P>>) -> Result<Self, Fault> {
+        let geometry = Geometry {
+            granule: Granule::K4,
+            input_bits: INPUT_BITS,
+            output_bits: smmu.features.output_bits,
+            blocks: true,
+        };
+        let memory = WalkMemory::new(smmu.platform.clone(), smmu.reach);
+        let tables = PageTable::new(memory, geometry)
+            .map_err(|error| refusal(error, Iova(0), 0, smmu.reach.limit))?;
+        let cd = Memory::new(&smmu.platform, smmu.reach, Cd::BYTES as u64, 64)?;
+        // Nothing that can fail comes after: from here dropping gives it back.
+        let asid = smmu.asids.lock().take()?;
+        let words = Cd::stage1(Stage1 {
+            asid,
+            ttb0: tables.root(),
+            input_bits: INPUT_BITS,
+            ips: smmu.features.ips,
+            mair: MAIR,
+            access: smmu.access(),
+        });
+        // No entry points here yet, so the order of the words does not matter.
+        for (word, &value) in words.0.iter().enumerate() {
+            cd.store(8 * word, value);
+        }
+        cd.publish(0, Cd::BYTES);
+        smmu.counters.domains.add();
+        let parts = Some(Parts { cd, tables });
+        Ok(Self { smmu, asid, parts })
+    }
+
+    pub fn asid(&self) -> u16 {
+        self.asid
+    }
+
+    pub fn smmu(&self) -> &Arc<Smmu<P>> {
+        &self.smmu
+    }
+
+    #[inline]
+    fn parts(&self) -> Result<&Parts<P>, Fault> {
+        self.parts.as_ref().ok_or(Fault::Revoked)
+    }
+
+    /// The entry of a stream that goes through here.
+    pub fn ste(&self) -> Result<Ste, Fault> {
+        let features = &self.smmu.features;
+        let cd = self.parts()?.cd.pa();
+        Ok(Ste::stage1(
+            cd,
+            self.smmu.access(),
+            features.stall_configurable,
+        ))
+    }
+
+    /// The CD and its address.
+    pub fn cd(&self) -> Option<(u64, Cd)> {
+        let cd = &self.parts.as_ref()?.cd;
+        Some((cd.pa(), Cd(cd.load_words(0))))
+    }
+
+    /// New translations need no invalidation: what is invalid is not cached
+    /// (IHI 0070 §3.21.1).
+    #[inline]
+    pub fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
+        let tables = &self.parts()?.tables;
+        tables
+            .map(iova.0, pa.0, len, attributes(access))
+            .map_err(|error| refusal(error, iova, len, self.smmu.reach.limit))
+    }
+
+    #[inline]
+    pub fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        let tables = &self.parts()?.tables;
+        let mut flush = Flush::new(&self.smmu, self.asid);
+        tables
+            .unmap(iova.0, len, &mut |leaves| flush.add(leaves))
+            .map_err(|error| refusal(error, iova, len, self.smmu.reach.limit))?;
+        flush.finish()
+    }
+
+    pub fn walk(&self, iova: Iova) -> Option<Walk> {
+        self.parts.as_ref().map(|parts| parts.tables.walk(iova.0))
+    }
+}
+
+/// Frees tables, CD and ASID once nothing of them is cached. If that cannot be had,
+/// all three are lost for good: the hardware may still walk the tables.
+impl<P: Machine> Drop for Context<P> {
+    fn drop(&mut self) {
+        self.smmu.counters.domains.subtract();
+        let invalidate = core::iter::once(Command::tlbi_nh_asid(self.asid));
+        let done = self.smmu.batch().sync(1, invalidate);
+        let Some(parts) = self.parts.take() else {
+            return;
+        };
+        match done {
+            Ok(()) => self.smmu.asids.lock().give(self.asid),
+            Err(fault) => {
+                let (name, asid) = (self.smmu.name(), self.asid);
+                log::error!("{name}: the tables of ASID {asid} stay allocated: {fault}");
+                parts.cd.abandon(&self.smmu.platform);
+                core::mem::forget(parts.tables);
+            }
+        }
+    }
+}
+
+/// Mappings are for unprivileged accesses, which is what masters issue, and of this
+/// ASID only; nothing is fetched as an instruction.
+#[inline]
+fn attributes(access: Permission) -> Attrs {
+    let (access, memory) = match access {
+        Permission::Read => (Rights::ReadOnly, Kind::Normal),
+        Permission::ReadWrite => (Rights::ReadWrite, Kind::Normal),
+        Permission::Doorbell => (Rights::ReadWrite, Kind::Device),
+    };
+    Attrs {
+        access,
+        exec: Exec::Never,
+        memory,
+        shareability: Shareability::Inner,
+        user: true,
+        global: false,
+    }
+}
+
+/// Why the tables refused, in the core's terms.
+#[cold]
+fn refusal(error: MapError, iova: Iova, len: u64, limit: u64) -> Fault {
+    let bad = |why| Fault::BadRange { iova, len, why };
+    match error {
+        MapError::Occupied { va } => Fault::AlreadyMapped { iova: Iova(va) },
+        MapError::NotMapped { va } | MapError::PartOfBlock { va, .. } => {
+            Fault::NotMapped { iova: Iova(va) }
+        }
+        MapError::OutOfTables { .. } | MapError::BadTable { .. } => Fault::OutOfMemory {
+            bytes: Granule::K4.size(),
+            limit,
+        },
+        MapError::Empty { .. } => bad("it is empty"),
+        MapError::Misaligned { .. } => bad("it is not made of whole 4 KiB pages"),
+        MapError::InputRange { .. } => bad("it is beyond the 48 bits that tables translate"),
+        MapError::OutputRange { .. } => bad("its memory is beyond what the SMMU can address"),
+        MapError::Unsupported(_) => bad("the tables cannot have this shape"),
+    }
+}

@@ -1,0 +1,195 @@
+//! Which commands invalidate a run of leaves: one for each leaf, or, where there is
+//! range invalidation (IHI 0070 §4.4.1.1), a few for all of them.
+
+use mastiff_pgtable::Leaves;
+
+use crate::spec::Command;
+use crate::spec::command::Span;
+
+/// log2 of the granule.
+const GRANULE: u32 = 12;
+/// NUM + 1 goes up to this.
+const MOST: u64 = 32;
+/// SCALE goes up to this (5 bits without IDR5.DS).
+const MOST_SCALE: u32 = 31;
+
+/// The commands for neighbouring leaves, in order.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Cover {
+    asid: u16,
+    ranges: bool,
+    level: u8,
+    /// log2 of a leaf's size.
+    leaf: u32,
+    va: u64,
+    /// Leaves that are left.
+    left: u64,
+}
+
+impl Cover {
+    #[inline]
+    pub fn new(asid: u16, ranges: bool, leaves: Leaves) -> Self {
+        let leaf = leaves.size.trailing_zeros();
+        Self {
+            asid,
+            ranges,
+            level: leaves.level,
+            leaf,
+            va: leaves.va,
+            left: leaves.len >> leaf,
+        }
+    }
+
+    /// How many leaves the next command takes, as a multiplier and a scale.
+    ///
+    /// Counting in leaves rather than granules keeps every address aligned to the
+    /// leaf, which a command that names the leaves' level must be.
+    #[inline]
+    fn step(&self) -> (u64, u32) {
+        if !self.ranges {
+            return (1, 0);
+        }
+        let bits = u64::BITS - self.left.leading_zeros();
+        let scale = bits
+            .saturating_sub(MOST.ilog2())
+            .min(MOST_SCALE - (self.leaf - GRANULE));
+        ((self.left >> scale).min(MOST), scale)
+    }
+
+    #[inline]
+    fn advance(&mut self, leaves: u64) {
+        self.va = self.va.wrapping_add(leaves << self.leaf);
+        self.left -= leaves;
+    }
+
+    /// How many commands there are, up to `limit`: whoever asks has another way
+    /// for more.
+    #[inline]
+    pub fn count(mut self, limit: usize) -> usize {
+        if !self.ranges {
+            return usize::try_from(self.left).unwrap_or(limit).min(limit);
+        }
+        let mut count = 0;
+        while self.left > 0 && count < limit {
+            let (multiplier, scale) = self.step();
+            self.advance(multiplier << scale);
+            count += 1;
+        }
+        count
+    }
+}
+
+impl Iterator for Cover {
+    type Item = Command;
+
+    #[inline]
+    fn next(&mut self) -> Option<Command> {
+        if self.left == 0 {
+            return None;
+        }
+        let (multiplier, scale) = self.step();
+        let command = if self.ranges {
+            let span = Span {
+                num: multiplier as u8 - 1,
+                scale: (scale + self.leaf - GRANULE) as u8,
+                level: self.level,
+            };
+            Command::tlbi_nh_va_span(self.asid, self.va, span)
+        } else {
+            Command::tlbi_nh_va(self.asid, self.va)
+        };
+        self.advance(multiplier << scale);
+        Some(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::command::{CMD0, TLBI1};
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn leaves(va: u64, count: u64, level: u8) -> Leaves {
+        let size = 1 << (12 + 9 * (3 - u32::from(level)));
+        Leaves {
+            va,
+            len: count * size,
+            size,
+            level,
+        }
+    }
+
+    #[test]
+    fn one_page_is_one_command() {
+        let page = leaves(0x1234_5000, 1, 3);
+        let commands: Vec<_> = Cover::new(5, true, page).collect();
+        // §4.4.2.4 with TG = 4 KiB, TTL = level 3, NUM = SCALE = 0, Leaf.
+        assert_eq!(
+            commands,
+            [Command([5 << 48 | 0x12, 0x1234_5000 | 0b01_11 << 8 | 1])]
+        );
+        let commands: Vec<_> = Cover::new(5, false, page).collect();
+        assert_eq!(commands, [Command([5 << 48 | 0x12, 0x1234_5000 | 1])]);
+    }
+
+    #[test]
+    fn a_whole_address_space_fits() {
+        let everything = leaves(0, 1 << 36, 3);
+        assert_eq!(Cover::new(1, true, everything).count(64), 1);
+        assert_eq!(Cover::new(1, true, leaves(0, 1 << 18, 1)).count(64), 1);
+        assert_eq!(Cover::new(1, false, everything).count(64), 64);
+    }
+
+    /// What a command invalidates, by the formula of §4.4.1.1: address, bytes.
+    fn range(command: Command) -> (u64, u64) {
+        let [word0, word1] = command.0;
+        let address = TLBI1::ADDRESS.read(word1) << 12;
+        if TLBI1::TG.read(word1) == 0 {
+            return (address, 1);
+        }
+        let multiplier = CMD0::NUM.read(word0) + 1;
+        (address, (multiplier << CMD0::SCALE.read(word0)) * 4096)
+    }
+
+    proptest! {
+        /// The ranges follow one another from the first leaf to the last, each
+        /// aligned as its level hint demands, and none is a reserved encoding.
+        #[test]
+        fn ranges_cover_exactly(
+            level in 1u8..=3,
+            first in 0u64..1 << 30,
+            count in prop_oneof![1u64..70, 1u64..100_000, 1u64..1 << 36],
+        ) {
+            let size = leaves(0, 1, level).size;
+            let va = (first * size) & ((1 << 48) - 1);
+            let count = count.min(((1 << 48) - va) / size).max(1);
+            let run = leaves(va, count, level);
+            let cover = Cover::new(3, true, run);
+            let mut at = va;
+            for command in cover {
+                let (address, bytes) = range(command);
+                prop_assert_eq!(address, at);
+                prop_assert!(address.is_multiple_of(size));
+                prop_assert_eq!(TLBI1::TTL.read(command.0[1]), u64::from(level));
+                prop_assert_eq!(TLBI1::LEAF.read(command.0[1]), 1);
+                at += bytes;
+            }
+            prop_assert_eq!(at, va + run.len);
+            prop_assert_eq!(cover.count(usize::MAX), Iterator::count(cover));
+            prop_assert!(cover.count(usize::MAX) <= 8);
+        }
+
+        /// Without ranges: one address in each leaf.
+        #[test]
+        fn pages_cover_exactly(level in 1u8..=3, first in 0u64..1000, count in 1u64..300) {
+            let size = leaves(0, 1, level).size;
+            let run = leaves(first * size, count, level);
+            let cover = Cover::new(3, false, run);
+            let expected: Vec<u64> = (first..first + count).map(|leaf| leaf * size).collect();
+            let addresses: Vec<u64> = cover.map(|command| range(command).0).collect();
+            prop_assert_eq!(addresses, expected);
+            prop_assert_eq!(cover.count(usize::MAX) as u64, count);
+        }
+    }
+}

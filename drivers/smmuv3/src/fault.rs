@@ -1,0 +1,183 @@
+//! What the hardware complains about: events, which are about masters, and global
+//! errors, which are about the SMMU itself.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use mastiff_core::addr::{Iova, StreamId};
+use mastiff_core::error::Fault;
+use mastiff_core::iommu::{Access, FaultReport};
+
+use crate::bind::Machine;
+use crate::queue::Recovery;
+use crate::smmu::{Smmu, State};
+use crate::spec::Event;
+use crate::spec::registers as regs;
+
+/// Number of global errors, from bit 0 on.
+const ERRORS: u32 = 11;
+/// Events that are taken out at a time.
+const AT_A_TIME: usize = 8;
+/// How often a queue may fill up while it is being emptied before whoever waits for
+/// this CPU gets a turn.
+const TURNS: usize = 4;
+
+impl<P: Machine> Smmu<P> {
+    /// Reports every event that there is. The interrupt comes only when the queue
+    /// stops being empty, so it must be left empty.
+    pub fn serve_events(&self) {
+        if !matches!(self.state(), State::Commands | State::Running) {
+            return;
+        }
+        let mut taken = 0;
+        loop {
+            let mut events = [Event::default(); AT_A_TIME];
+            let mut queue = self.events.lock();
+            let now = queue.take(&mut events);
+            let limit = TURNS * queue.capacity();
+            // Reporting may take long: not under the lock.
+            drop(queue);
+            if now.overflowed {
+                self.counters.errors.add();
+                log::warn!(
+                    "{}: the event queue overflowed, events were lost",
+                    self.name()
+                );
+            }
+            for event in &events[..now.count] {
+                self.counters.events.add();
+                let (node, name) = (self.identity.node, self.name());
+                self.identity.faults.report(node, name, report(event));
+            }
+            taken += now.count;
+            if now.count == 0 {
+                return;
+            }
+            if taken >= limit {
+                return self.call_again();
+            }
+        }
+    }
+
+    /// A master that faults faster than its events are reported must not keep this
+    /// CPU: the rest is for the next turn.
+    fn call_again(&self) {
+        let intid = self.event_irq.load(Ordering::Relaxed);
+        if intid != 0 {
+            self.platform.irqs().latch(intid);
+        }
+    }
+
+    /// Deals with the active global errors (IHI 0070 §7.5). An error says that the
+    /// command queue will not go on.
+    pub fn serve_errors(&self) -> Result<(), Fault> {
+        if !matches!(self.state(), State::Commands | State::Running) {
+            return Err(self.not_running());
+        }
+        let serving = self.errors.lock();
+        let gerror = self.window.read(regs::GERROR);
+        let active = gerror.get() ^ self.window.read(regs::GERRORN).get();
+        // Reserved bits read as 0: if one does not, it is not the SMMU that answers,
+        // and whoever waits for it will run into its own limit.
+        if active == 0 || gerror.get() >> ERRORS != 0 {
+            return Ok(());
+        }
+        let commands = regs::GERROR::CMDQ_ERR
+            .is_set(active)
+            .then(|| self.commands.recover());
+        let failed = regs::GERROR::SFM_ERR.is_set(active);
+        if failed {
+            self.enter(State::Failed);
+        }
+        match commands {
+            // An error that stays active keeps the queue where it is.
+            Some(Err(_)) => {
+                let others = gerror.get() ^ regs::GERROR::CMDQ_ERR::SET.value;
+                self.window.write(regs::GERRORN, others);
+            }
+            _ => self.window.write(regs::GERRORN, gerror.get()),
+        }
+        drop(serving);
+        self.counters.errors.add();
+        let name = self.name();
+        log::error!("{name}: global error: {}", names(active).join(", "));
+        if failed {
+            // It aborts everything by itself; this only makes it last.
+            self.window.write(regs::CR0, 0u32);
+            return Err(self.not_running());
+        }
+        match commands {
+            Some(Ok(Recovery::Skipped(command))) => {
+                log::error!("{name}: illegal command {:#018x?} was skipped", command.0);
+                Ok(())
+            }
+            Some(Err(fault)) => Err(fault),
+            Some(Ok(Recovery::Retry)) | None => Ok(()),
+        }
+    }
+}
+
+/// The architected names of active errors.
+fn names(active: u32) -> Vec<&'static str> {
+    use regs::GERROR as E;
+    let known = [
+        (E::CMDQ_ERR, "CMDQ_ERR"),
+        (E::EVENTQ_ABT_ERR, "EVENTQ_ABT_ERR (events were lost)"),
+        (E::PRIQ_ABT_ERR, "PRIQ_ABT_ERR"),
+        (E::MSI_CMDQ_ABT_ERR, "MSI_CMDQ_ABT_ERR"),
+        (E::MSI_EVENTQ_ABT_ERR, "MSI_EVENTQ_ABT_ERR"),
+        (E::MSI_PRIQ_ABT_ERR, "MSI_PRIQ_ABT_ERR"),
+        (E::MSI_GERROR_ABT_ERR, "MSI_GERROR_ABT_ERR"),
+        (
+            E::SFM_ERR,
+            "SFM_ERR (service failure mode: nothing is translated)",
+        ),
+        (E::CMDQP_ERR, "CMDQP_ERR"),
+        (E::DPT_ERR, "DPT_ERR"),
+    ];
+    let active = known.iter().filter(|(field, _)| field.is_set(active));
+    active.map(|(_, name)| *name).collect()
+}
+
+/// An event in the core's terms.
+pub(crate) fn report(event: &Event) -> FaultReport {
+    let access = match event.is_read() {
+        None => Access::Unknown,
+        Some(true) if event.is_instruction() => Access::Execute,
+        Some(true) => Access::Read,
+        Some(false) => Access::Write,
+    };
+    FaultReport {
+        event: event.name().unwrap_or("unknown event"),
+        stream: Some(StreamId(event.stream())),
+        iova: event.input_address().map(Iova),
+        access,
+        stage: event.stage().unwrap_or(0),
+        detail: detail(event),
+    }
+}
+
+fn detail(event: &Event) -> String {
+    let mut words: Vec<String> = Vec::new();
+    if event.name().is_none() {
+        words.push(format!("number {:#04x}, {:x?}", event.code(), event.0));
+    }
+    if let Some(class) = event.class() {
+        words.push(format!("class {class}"));
+    }
+    if event.is_privileged() {
+        words.push("privileged".to_string());
+    }
+    if let Some(substream) = event.substream() {
+        words.push(format!("SubstreamID {substream:#x}"));
+    }
+    if let Some(address) = event.fetch_address() {
+        words.push(format!("fetching {address:#x}"));
+    }
+    if let Some(tag) = event.stalled() {
+        words.push(format!("stalled with tag {tag:#x}"));
+    }
+    words.join(", ")
+}

@@ -1,0 +1,344 @@
+//! What this SMMU is, read once from its identification registers, and why an
+//! implementation is refused that this driver could not run safely.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::{format, vec};
+
+use mastiff_core::error::Fault;
+use mastiff_core::platform::Platform;
+use tock_registers::LocalRegisterCopy;
+
+use crate::spec::registers as regs;
+use crate::window::Window;
+
+/// The identification registers, raw.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Idr {
+    pub idr0: u32,
+    pub idr1: u32,
+    pub idr3: u32,
+    pub idr5: u32,
+    pub aidr: u32,
+}
+
+impl Idr {
+    pub fn read<P: Platform>(window: &Window<P>) -> Self {
+        Self {
+            idr0: window.read(regs::IDR0).get(),
+            idr1: window.read(regs::IDR1).get(),
+            idr3: window.read(regs::IDR3).get(),
+            idr5: window.read(regs::IDR5).get(),
+            aidr: window.read(regs::AIDR).get(),
+        }
+    }
+}
+
+/// What the driver goes by.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Features {
+    /// x of SMMUv3.x.
+    pub minor: u32,
+    /// The hardware's accesses to tables and queues snoop.
+    pub coherent: bool,
+    /// There are EL2 contexts, whose cached translations a reset must drop.
+    pub hyp: bool,
+    /// Translated traffic can exist and must be checked.
+    pub ats: bool,
+    /// There are registers for message interrupts.
+    pub msi: bool,
+    /// Stalling is configurable, and so must be disabled.
+    pub stall_configurable: bool,
+    /// 2-level stream tables.
+    pub two_level: bool,
+    /// Range invalidation.
+    pub ranges: bool,
+    /// Bits of an ASID.
+    pub asid_bits: u32,
+    /// Bits of a StreamID.
+    pub sid_bits: u32,
+    /// log2 of the most commands in a queue.
+    pub commands_log2: u32,
+    /// log2 of the most events in a queue.
+    pub events_log2: u32,
+    /// Size of output addresses as CD.IPS wants it.
+    pub ips: u64,
+    /// The same in bits.
+    pub output_bits: u32,
+}
+
+/// Bits of input address: what every implementation of 64-bit tables takes with
+/// 4 KiB granules (IHI 0070 §3.4.1).
+pub(crate) const INPUT_BITS: u32 = 48;
+
+impl Features {
+    /// Decodes the registers (IHI 0070 §6.3.1 to §6.3.8), or says what is in the
+    /// way.
+    pub fn decode(idr: Idr) -> Result<Self, Fault> {
+        let idr0 = LocalRegisterCopy::<u32, regs::IDR0::Register>::new(idr.idr0);
+        let idr1 = LocalRegisterCopy::<u32, regs::IDR1::Register>::new(idr.idr1);
+        let idr3 = LocalRegisterCopy::<u32, regs::IDR3::Register>::new(idr.idr3);
+        let idr5 = LocalRegisterCopy::<u32, regs::IDR5::Register>::new(idr.idr5);
+        let aidr = LocalRegisterCopy::<u32, regs::AIDR::Register>::new(idr.aidr);
+        refuse(&[
+            (
+                aidr.read(regs::AIDR::MAJOR) != 0,
+                "an SMMU that is not version 3 (AIDR)",
+                idr.aidr,
+            ),
+            (
+                !idr0.is_set(regs::IDR0::S1P),
+                "an SMMU without stage 1 (IDR0.S1P)",
+                idr.idr0,
+            ),
+            (
+                idr0.read(regs::IDR0::TTF) & 0b10 == 0,
+                "an SMMU without 64-bit translation tables (IDR0.TTF)",
+                idr.idr0,
+            ),
+            (
+                !matches!(idr0.read(regs::IDR0::TTENDIAN), 0b00 | 0b10),
+                "an SMMU without little-endian tables (IDR0.TTENDIAN)",
+                idr.idr0,
+            ),
+            (
+                idr0.read(regs::IDR0::STALL_MODEL) >= 0b10,
+                "an SMMU whose faults always stall (IDR0.STALL_MODEL)",
+                idr.idr0,
+            ),
+            (
+                idr1.is_set(regs::IDR1::TABLES_PRESET),
+                "a preset stream table (IDR1.TABLES_PRESET)",
+                idr.idr1,
+            ),
+            (
+                idr1.is_set(regs::IDR1::QUEUES_PRESET),
+                "preset queues (IDR1.QUEUES_PRESET)",
+                idr.idr1,
+            ),
+            (
+                idr1.is_set(regs::IDR1::REL),
+                "relative table addresses (IDR1.REL)",
+                idr.idr1,
+            ),
+            (
+                idr1.read(regs::IDR1::SIDSIZE) > 32,
+                "StreamIDs of more than 32 bits (IDR1.SIDSIZE)",
+                idr.idr1,
+            ),
+            (
+                !idr5.is_set(regs::IDR5::GRAN4K),
+                "an SMMU without the 4 KiB granule (IDR5)",
+                idr.idr5,
+            ),
+        ])?;
+        // Tables of 4 KiB granules reach 48 bits; what lies above is out of use.
+        let ips = u64::from(idr5.read(regs::IDR5::OAS)).min(0b101);
+        Ok(Self {
+            minor: aidr.read(regs::AIDR::MINOR),
+            coherent: idr0.is_set(regs::IDR0::COHACC),
+            hyp: idr0.is_set(regs::IDR0::HYP),
+            ats: idr0.is_set(regs::IDR0::ATS),
+            msi: idr0.is_set(regs::IDR0::MSI),
+            stall_configurable: idr0.read(regs::IDR0::STALL_MODEL) == 0b00,
+            two_level: idr0.read(regs::IDR0::ST_LEVEL) == 0b01,
+            ranges: idr3.is_set(regs::IDR3::RIL),
+            asid_bits: if idr0.is_set(regs::IDR0::ASID16) {
+                16
+            } else {
+                8
+            },
+            sid_bits: idr1.read(regs::IDR1::SIDSIZE),
+            commands_log2: idr1.read(regs::IDR1::CMDQS).min(19),
+            events_log2: idr1.read(regs::IDR1::EVENTQS).min(19),
+            ips,
+            output_bits: [32, 36, 40, 42, 44, 48][ips as usize],
+        })
+    }
+
+    /// Highest address that tables and queues may have and mappings may lead to.
+    pub fn output_limit(&self) -> u64 {
+        (1 << self.output_bits) - 1
+    }
+
+    /// The same for people.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![
+            format!("SMMUv3.{}", self.minor),
+            "stage 1".to_string(),
+            format!("{}-bit StreamIDs", self.sid_bits),
+            format!("{}-bit ASIDs", self.asid_bits),
+            format!("{}-bit output", self.output_bits),
+        ];
+        let flags = [
+            (
+                self.two_level,
+                "2-level stream table",
+                "linear stream table",
+            ),
+            (self.coherent, "coherent walks", "walks that do not snoop"),
+            (self.ranges, "range invalidation", "invalidation by page"),
+        ];
+        for (set, yes, no) in flags {
+            words.push(if set { yes } else { no }.to_string());
+        }
+        words
+    }
+}
+
+/// The first reason that applies.
+fn refuse(reasons: &[(bool, &'static str, u32)]) -> Result<(), Fault> {
+    match reasons.iter().find(|(applies, ..)| *applies) {
+        Some(&(_, what, seen)) => Err(Fault::Unsupported {
+            what,
+            seen: seen.into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn qemu() -> Features {
+        Features::decode(QEMU).unwrap()
+    }
+
+    /// What QEMU 10.0's model says of itself.
+    const QEMU: Idr = Idr {
+        idr0: 0x0d44_101b,
+        idr1: 0x0273_0010,
+        idr3: 0x1414,
+        idr5: 0x74,
+        aidr: 1,
+    };
+
+    #[test]
+    fn qemu_is_decoded() {
+        let features = Features::decode(QEMU).unwrap();
+        let expected = Features {
+            minor: 1,
+            coherent: true,
+            hyp: false,
+            ats: false,
+            msi: false,
+            stall_configurable: false,
+            two_level: true,
+            ranges: true,
+            asid_bits: 16,
+            sid_bits: 16,
+            commands_log2: 19,
+            events_log2: 19,
+            ips: 4,
+            output_bits: 44,
+        };
+        assert_eq!(features, expected);
+        assert_eq!(features.output_limit(), 0xfff_ffff_ffff);
+    }
+
+    #[test]
+    fn each_obstacle_is_named() {
+        let cases = [
+            (
+                Idr {
+                    idr0: QEMU.idr0 & !(1 << 1),
+                    ..QEMU
+                },
+                "IDR0.S1P",
+            ),
+            (
+                Idr {
+                    idr0: QEMU.idr0 & !(1 << 3),
+                    ..QEMU
+                },
+                "IDR0.TTF",
+            ),
+            (
+                Idr {
+                    idr0: QEMU.idr0 | 3 << 21,
+                    ..QEMU
+                },
+                "IDR0.TTENDIAN",
+            ),
+            (
+                Idr {
+                    idr0: QEMU.idr0 & !(3 << 24) | 2 << 24,
+                    ..QEMU
+                },
+                "IDR0.STALL_MODEL",
+            ),
+            (
+                Idr {
+                    idr1: QEMU.idr1 | 1 << 28,
+                    ..QEMU
+                },
+                "IDR1.REL",
+            ),
+            (
+                Idr {
+                    idr1: QEMU.idr1 | 1 << 29,
+                    ..QEMU
+                },
+                "IDR1.QUEUES_PRESET",
+            ),
+            (
+                Idr {
+                    idr1: QEMU.idr1 | 1 << 30,
+                    ..QEMU
+                },
+                "IDR1.TABLES_PRESET",
+            ),
+            (
+                Idr {
+                    idr1: QEMU.idr1 | 63,
+                    ..QEMU
+                },
+                "IDR1.SIDSIZE",
+            ),
+            (
+                Idr {
+                    idr5: QEMU.idr5 & !(1 << 4),
+                    ..QEMU
+                },
+                "IDR5",
+            ),
+            (Idr { aidr: 0x10, ..QEMU }, "AIDR"),
+        ];
+        for (idr, name) in cases {
+            match Features::decode(idr) {
+                Err(Fault::Unsupported { what, .. }) => {
+                    assert!(what.contains(name), "{what} for {name}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let absent = Idr {
+            idr0: u32::MAX,
+            idr1: u32::MAX,
+            idr3: u32::MAX,
+            idr5: u32::MAX,
+            aidr: u32::MAX,
+        };
+        assert!(
+            Features::decode(absent).is_err(),
+            "nothing answers on the bus"
+        );
+    }
+
+    #[test]
+    fn wide_output_is_clipped_to_what_tables_reach() {
+        let wide = Features::decode(Idr {
+            idr5: QEMU.idr5 & !7 | 6,
+            ..QEMU
+        })
+        .unwrap();
+        assert_eq!((wide.ips, wide.output_bits), (5, 48));
+        let narrow = Features::decode(Idr {
+            idr5: QEMU.idr5 & !7,
+            ..QEMU
+        })
+        .unwrap();
+        assert_eq!((narrow.ips, narrow.output_bits), (0, 32));
+    }
+}

@@ -1,0 +1,131 @@
+//! On and off, in the architecture's order (IHI 0070 §3.11, §6.3.9).
+//!
+//! The first thing that changes is that traffic which bypasses translation aborts:
+//! at reset much hardware lets it all through. From then on, whatever fails, the
+//! worst that a master can do is nothing.
+
+use core::sync::atomic::Ordering;
+
+use mastiff_core::error::Fault;
+
+use crate::bind::Machine;
+use crate::smmu::{Smmu, State};
+use crate::spec::Command;
+use crate::spec::registers as regs;
+
+impl<P: Machine> Smmu<P> {
+    /// Brings the hardware up. On an error it is as it may be; [`stop`](Self::stop)
+    /// is to follow.
+    pub fn start(&self) -> Result<(), Fault> {
+        let window = &self.window;
+        if window.read(regs::CR0).is_set(regs::CR0::SMMUEN) {
+            log::warn!("{}: firmware left it on; it is reset", self.name());
+        }
+        window.abort_bypass()?;
+        self.set_cr0(0)?;
+        self.configure();
+        let checks = if self.features.ats {
+            regs::CR0::ATSCHK::SET.value
+        } else {
+            0
+        };
+        let commands = checks | regs::CR0::CMDQEN::SET.value;
+        self.set_cr0(commands)?;
+        self.enter(State::Commands);
+        self.forget_all()?;
+        self.events.lock().install();
+        let events = commands | regs::CR0::EVENTQEN::SET.value;
+        self.set_cr0(events)?;
+        self.enable_interrupts()?;
+        self.set_cr0(events | regs::CR0::SMMUEN::SET.value)?;
+        self.enter(State::Running);
+        Ok(())
+    }
+
+    /// Attributes, behaviour and tables. Only while everything is disabled.
+    fn configure(&self) {
+        let window = &self.window;
+        let cacheability = self.access().cacheability() as u32;
+        let shareability = self.access().shareability() as u32;
+        window.write(
+            regs::CR1,
+            regs::CR1::TABLE_SH.val(shareability)
+                + regs::CR1::TABLE_OC.val(cacheability)
+                + regs::CR1::TABLE_IC.val(cacheability)
+                + regs::CR1::QUEUE_SH.val(shareability)
+                + regs::CR1::QUEUE_OC.val(cacheability)
+                + regs::CR1::QUEUE_IC.val(cacheability),
+        );
+        // ASIDs here are not those of the CPUs, so their broadcasts do not concern
+        // us; streams without an entry are to be heard of.
+        window.write(regs::CR2, regs::CR2::PTM::SET + regs::CR2::RECINVSID::SET);
+        self.streams.lock().table.install(window);
+        self.commands.install();
+        // An error from before, still active, would keep the queue from starting.
+        window.write(regs::GERRORN, window.read(regs::GERROR).get());
+    }
+
+    /// Drops everything that the hardware has cached. Configuration goes first:
+    /// what is left of it must not bring translations back (§4.3.6).
+    fn forget_all(&self) -> Result<(), Fault> {
+        self.run([Command::CFGI_ALL])?;
+        if self.features.hyp {
+            return self.run([Command::TLBI_EL2_ALL, Command::TLBI_NSNH_ALL]);
+        }
+        self.run([Command::TLBI_NSNH_ALL])
+    }
+
+    fn enable_interrupts(&self) -> Result<(), Fault> {
+        self.set_interrupts(0)?;
+        if self.features.msi {
+            // Address 0 selects the wires (§6.3.20).
+            self.window.write64(regs::GERROR_IRQ_CFG0, 0u64);
+            self.window.write64(regs::EVENTQ_IRQ_CFG0, 0u64);
+        }
+        let enables = regs::IRQ_CTRL::GERROR_IRQEN::SET + regs::IRQ_CTRL::EVENTQ_IRQEN::SET;
+        self.set_interrupts(enables.value)
+    }
+
+    /// Turns translation off, everything aborting, and returns when no structure in
+    /// memory is in use any more. On an error some may be.
+    pub fn stop(&self) -> Result<(), Fault> {
+        match self.state() {
+            State::Stopped => return Ok(()),
+            State::Failed => return Err(self.not_running()),
+            State::New | State::Commands | State::Running => {}
+        }
+        let stopped = self.turn_off();
+        self.enter(if stopped.is_ok() {
+            State::Stopped
+        } else {
+            State::Failed
+        });
+        stopped
+    }
+
+    fn turn_off(&self) -> Result<(), Fault> {
+        let window = &self.window;
+        window.abort_bypass()?;
+        if self.state() != State::New {
+            let enables = self.enables.load(Ordering::Relaxed);
+            self.set_cr0(enables & !regs::CR0::SMMUEN::SET.value)?;
+            self.enter(State::Commands);
+            // Turning it off does not wait for transactions under way; a sync after
+            // an invalidation of all that they could be using does.
+            self.forget_all()?;
+            self.serve_events();
+        }
+        self.set_interrupts(0)?;
+        self.set_cr0(0)
+    }
+
+    fn set_cr0(&self, value: u32) -> Result<(), Fault> {
+        self.enables.store(value, Ordering::Relaxed);
+        self.window.write_acked(regs::CR0, regs::CR0ACK, value)
+    }
+
+    fn set_interrupts(&self, value: u32) -> Result<(), Fault> {
+        self.window
+            .write_acked(regs::IRQ_CTRL, regs::IRQ_CTRLACK, value)
+    }
+}

@@ -1,0 +1,145 @@
+//! Memory that the hardware reads and writes by itself: tables, descriptors,
+//! queues. Where its accesses snoop, a barrier before the next doorbell is all that
+//! is needed; where not, lines are cleaned after the CPU's stores and invalidated
+//! before the CPU's loads.
+
+use mastiff_core::addr::PAGE;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
+use mastiff_pgtable::TableMem;
+
+use crate::bind::Machine;
+use crate::features::Features;
+
+/// How the hardware reaches memory.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Reach {
+    /// Its accesses snoop.
+    pub coherent: bool,
+    /// Highest address.
+    pub limit: u64,
+}
+
+impl Reach {
+    pub fn new(features: &Features, coherent: bool) -> Self {
+        let limit = features.output_limit();
+        Self { coherent, limit }
+    }
+}
+
+/// Pages for one structure.
+pub(crate) struct Memory<P: Platform> {
+    pages: P::Pages,
+    coherent: bool,
+}
+
+impl<P: Platform> Memory<P> {
+    /// `bytes` of memory, aligned to their size (or to `align`, if that is more),
+    /// which is what every structure here asks for. They hold anything.
+    pub fn new(platform: &P, reach: Reach, bytes: u64, align: u64) -> Result<Self, Fault> {
+        let align = bytes.next_power_of_two().max(align).max(PAGE);
+        let request = PageRequest::new(bytes).align(align).limit(reach.limit);
+        let pages = platform.alloc_pages(request)?;
+        // The hardware takes low address bits for zero without a word about it.
+        assert!(
+            pages.pa().0.is_multiple_of(align),
+            "pages at {} for {align:#x}",
+            pages.pa()
+        );
+        Ok(Self {
+            pages,
+            coherent: reach.coherent,
+        })
+    }
+
+    pub fn pa(&self) -> u64 {
+        self.pages.pa().0
+    }
+
+    #[inline]
+    pub fn load(&self, offset: usize) -> u64 {
+        self.pages.load64(offset)
+    }
+
+    /// One store of one word, the hardware's unit of atomicity.
+    #[inline]
+    pub fn store(&self, offset: usize, value: u64) {
+        self.pages.store64(offset, value);
+    }
+
+    pub fn load_words<const N: usize>(&self, offset: usize) -> [u64; N] {
+        core::array::from_fn(|word| self.load(offset + 8 * word))
+    }
+
+    pub fn zero(&self, len: usize) {
+        self.pages.fill(0, len, 0);
+    }
+
+    /// The hardware is to see stores in this range, after the next barrier.
+    #[inline]
+    pub fn publish(&self, offset: usize, len: usize) {
+        if !self.coherent {
+            self.pages.clean(offset, len);
+        }
+    }
+
+    /// Later loads from this range are to see what the hardware wrote.
+    #[inline]
+    pub fn refresh(&self, offset: usize, len: usize) {
+        if !self.coherent {
+            self.pages.invalidate(offset, len);
+        }
+    }
+
+    /// Gives the pages up for ever: the hardware may still use them.
+    pub fn abandon(self, platform: &P) {
+        platform.quarantine(self.pages);
+    }
+}
+
+/// Memory for translation tables, as the hardware's walker sees it.
+pub(crate) struct WalkMemory<P: Machine> {
+    platform: P,
+    coherent: bool,
+}
+
+impl<P: Machine> WalkMemory<P> {
+    pub fn new(platform: P, reach: Reach) -> Self {
+        let coherent = reach.coherent;
+        Self { platform, coherent }
+    }
+}
+
+impl<P: Machine> TableMem for WalkMemory<P> {
+    fn alloc_table(&self) -> Option<u64> {
+        self.platform.alloc_table()
+    }
+
+    fn free_table(&self, pa: u64) {
+        self.platform.free_table(pa);
+    }
+
+    #[inline]
+    fn load(&self, pa: u64, index: usize) -> u64 {
+        self.platform.load(pa, index)
+    }
+
+    #[inline]
+    fn store(&self, pa: u64, index: usize, value: u64) {
+        self.platform.store(pa, index, value);
+    }
+
+    #[inline]
+    fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
+        self.platform.compare_exchange(pa, index, old, new)
+    }
+
+    #[inline]
+    fn publish(&self, pa: u64, index: usize, count: usize) {
+        if self.coherent {
+            self.platform.barrier(Barrier::Publish);
+        } else {
+            self.platform.publish(pa, index, count);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The command queue: commands in, a sync when their effect must be known.
+//!
+//! Slots are reserved and filled under a lock that is never held across a wait, so
+//! several CPUs can wait for their own syncs at once. Commands of one caller stay
+//! in order, and a sync completes everything before it, whoever put it there; so
+//! the slots of a batch need not be neighbours.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mastiff_core::error::Fault;
+use mastiff_core::platform::{Barrier, Platform, poll};
+use spin::Mutex;
+
+use super::ring::Ring;
+use crate::memory::{Memory, Reach};
+use crate::spec::Command;
+use crate::spec::registers as regs;
+use crate::window::Window;
+
+/// How many commands a queue is made for.
+const LOG2: u32 = 8;
+/// How long the hardware may take to consume a command. A sync waits for the
+/// transactions that it is about, so this is generous.
+const CONSUME_US: u64 = 1_000_000;
+/// The same once the queue has failed to move in that time: whoever comes after
+/// must not wait as long for the same news.
+const STUCK_US: u64 = 1_000;
+/// How often in a row the fetch of one command may abort.
+const ABORTS: u32 = 3;
+
+pub(crate) struct CommandQueue<P: Platform> {
+    ring: Ring,
+    memory: Memory<P>,
+    window: Arc<Window<P>>,
+    platform: P,
+    producer: Mutex<Producer>,
+    // INVARIANT: never beyond what the hardware has consumed, and no more than a
+    // lap behind it, because nothing is produced beyond a lap from here.
+    consumed: AtomicU64,
+    skipped: AtomicU64,
+    stuck: AtomicBool,
+}
+
+struct Producer {
+    next: u64,
+    syncs: u64,
+    // Where the last fetch aborted, and how often it did there.
+    aborted: (u64, u32),
+}
+
+/// What became of an error of the queue.
+#[derive(Debug)]
+pub(crate) enum Recovery {
+    /// An illegal command was replaced by a sync.
+    Skipped(Command),
+    /// The hardware is to try again.
+    Retry,
+}
+
+impl<P: Platform> CommandQueue<P> {
+    pub fn new(
+        platform: &P,
+        window: Arc<Window<P>>,
+        reach: Reach,
+        limit: u32,
+    ) -> Result<Self, Fault> {
+        let ring = Ring::new(LOG2.min(limit));
+        let bytes = ring.capacity() * Command::BYTES as u64;
+        Ok(Self {
+            ring,
+            memory: Memory::new(platform, reach, bytes, 32)?,
+            window,
+            platform: platform.clone(),
+            producer: Mutex::new(Producer {
+                next: 0,
+                syncs: 0,
+                aborted: (0, 0),
+            }),
+            consumed: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            stuck: AtomicBool::new(false),
+        })
+    }
+
+    /// Tells the hardware where the queue is. Only while it is disabled.
+    pub fn install(&self) {
+        let base = regs::QUEUE_BASE::ALLOCATE::SET
+            + regs::QUEUE_BASE::ADDR.val(self.memory.pa() >> 5)
+            + regs::QUEUE_BASE::LOG2SIZE.val(self.ring.log2().into());
+        self.window.write64(regs::CMDQ_BASE, base);
+        self.window.write(regs::CMDQ_PROD, 0u32);
+        self.window.write(regs::CMDQ_CONS, 0u32);
+    }
+
+    /// Commands and syncs so far.
+    pub fn issued(&self) -> (u64, u64) {
+        let producer = self.producer.lock();
+        (producer.next, producer.syncs)
+    }
+
+    /// How many commands were skipped because the hardware refused them. A caller
+    /// whose commands were under way when this changed cannot rely on them.
+    #[inline]
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Acquire)
+    }
+
+    /// Appends `count` commands. `stalled` is called while there is no room.
+    #[inline]
+    pub fn push(
+        &self,
+        count: usize,
+        commands: impl Iterator<Item = Command>,
+        stalled: impl Fn() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.append(count, commands, 0, &stalled).map(|_| ())
+    }
+
+    /// Appends `count` commands and a sync, and waits until that is consumed.
+    /// `stalled` is called while the hardware does not get there.
+    #[inline]
+    pub fn sync(
+        &self,
+        count: usize,
+        commands: impl Iterator<Item = Command>,
+        stalled: impl Fn() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let commands = commands.chain(core::iter::once(Command::SYNC));
+        let end = self.append(count + 1, commands, 1, &stalled)?;
+        self.wait(end, &stalled)
+    }
+
+    /// Puts commands into the ring, all at once if there is room, and returns the
+    /// position after the last.
+    #[inline]
+    fn append(
+        &self,
+        count: usize,
+        mut commands: impl Iterator<Item = Command>,
+        syncs: u64,
+        stalled: &impl Fn() -> Result<(), Fault>,
+    ) -> Result<u64, Fault> {
+        let mut left = count as u64;
+        loop {
+            let mut producer = self.producer.lock();
+            let room = self
+                .ring
+                .free(producer.next, self.consumed.load(Ordering::Acquire));
+            let now = left.min(room);
+            for command in commands.by_ref().take(now as usize) {
+                self.fill(producer.next, command);
+                producer.next += 1;
+            }
+            left -= now;
+            let end = producer.next;
+            if now > 0 {
+                // Entries, and the tables and descriptors that they are about,
+                // before the index that has the hardware look.
+                self.platform.barrier(Barrier::Publish);
+                self.window.write(regs::CMDQ_PROD, self.ring.register(end));
+            }
+            if left == 0 {
+                producer.syncs += syncs;
+                return Ok(end);
+            }
+            drop(producer);
+            self.wait(end + 1 - self.ring.capacity(), stalled)?;
+        }
+    }
+
+    #[inline]
+    fn fill(&self, position: u64, command: Command) {
+        let offset = self.ring.slot(position) * Command::BYTES;
+        self.memory.store(offset, command.0[0]);
+        self.memory.store(offset + 8, command.0[1]);
+        self.memory.publish(offset, Command::BYTES);
+    }
+
+    /// Waits until everything before `target` is consumed.
+    #[inline]
+    fn wait(&self, target: u64, stalled: &impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+        if self.look() >= target {
+            return Ok(());
+        }
+        self.wait_long(target, stalled)
+    }
+
+    #[cold]
+    fn wait_long(
+        &self,
+        target: u64,
+        stalled: &impl Fn() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let us = if self.stuck.load(Ordering::Relaxed) {
+            STUCK_US
+        } else {
+            CONSUME_US
+        };
+        let waited = poll(&self.platform, us, || {
+            if self.look() >= target {
+                return Some(Ok(()));
+            }
+            stalled().err().map(Err)
+        });
+        self.stuck.store(waited.is_none(), Ordering::Relaxed);
+        waited.unwrap_or_else(|| {
+            Err(Fault::Timeout {
+                awaited: "consumption of a command",
+                register: regs::CMDQ_CONS.name,
+                seen: self.window.read(regs::CMDQ_CONS).get().into(),
+                us,
+            })
+        })
+    }
+
+    /// How far the hardware is.
+    #[inline]
+    fn look(&self) -> u64 {
+        let known = self.consumed.load(Ordering::Acquire);
+        let cons = self.window.read(regs::CMDQ_CONS).read(regs::CMDQ_CONS::RD);
+        // The register can be told only from within a lap. While this CPU was away
+        // between the two loads others may have gone further; then theirs counts.
+        match self.ring.position(known, cons) {
+            Some(position) if self.consumed.load(Ordering::Acquire) == known => {
+                self.consumed.fetch_max(position, Ordering::AcqRel);
+                position
+            }
+            _ => self.consumed.load(Ordering::Acquire),
+        }
+    }
+
+    /// Deals with the error that stopped the queue (IHI 0070 §7.1). The hardware
+    /// goes on when the caller acknowledges it, and fetches from the same slot.
+    pub fn recover(&self) -> Result<Recovery, Fault> {
+        let mut producer = self.producer.lock();
+        let cons = self.window.read(regs::CMDQ_CONS);
+        let known = self.consumed.load(Ordering::Acquire);
+        let position = self
+            .ring
+            .position(known, cons.read(regs::CMDQ_CONS::RD))
+            .unwrap_or(known);
+        if cons.matches_all(regs::CMDQ_CONS::ERR::Ill) {
+            let offset = self.ring.slot(position) * Command::BYTES;
+            let command = Command(self.memory.load_words(offset));
+            self.fill(position, Command::SYNC);
+            self.platform.barrier(Barrier::Publish);
+            self.skipped.fetch_add(1, Ordering::AcqRel);
+            return Ok(Recovery::Skipped(command));
+        }
+        let (at, count) = producer.aborted;
+        producer.aborted = (position, if at == position { count + 1 } else { 1 });
+        if producer.aborted.1 <= ABORTS {
+            return Ok(Recovery::Retry);
+        }
+        Err(Fault::Device {
+            during: "fetch of a command",
+            status: reason(cons.read(regs::CMDQ_CONS::ERR)),
+            code: cons.get().into(),
+        })
+    }
+}
+
+/// The name of an error of the command queue (IHI 0070 §7.1).
+fn reason(err: u32) -> &'static str {
+    match err {
+        0 => "CERROR_NONE",
+        1 => "CERROR_ILL",
+        2 => "CERROR_ABT",
+        3 => "CERROR_ATC_INV_SYNC",
+        _ => "reserved CMDQ_CONS.ERR",
+    }
+}

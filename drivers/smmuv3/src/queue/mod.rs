@@ -1,0 +1,8 @@
+//! Rings in memory between software and the hardware (IHI 0070 §3.5).
+
+mod command;
+mod event;
+mod ring;
+
+pub(crate) use command::{CommandQueue, Recovery};
+pub(crate) use event::EventQueue;

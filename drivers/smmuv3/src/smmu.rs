@@ -1,0 +1,276 @@
+//! The instance: everything that one SMMU consists of, and the way commands take.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use mastiff_core::addr::StreamId;
+use mastiff_core::error::Fault;
+use mastiff_core::iommu::{Domain, EntryDump, FaultLog, Iommu, Limits, Status};
+use mastiff_dt::NodeId;
+use spin::Mutex;
+
+use crate::attach::Streams;
+use crate::bind::Machine;
+use crate::domain::{Asids, Context, IdentityDomain, PagingDomain};
+use crate::features::{Features, INPUT_BITS};
+use crate::memory::Reach;
+use crate::queue::{CommandQueue, EventQueue};
+use crate::spec::{Access, Command};
+use crate::stream_table::StreamTable;
+use crate::window::Window;
+
+/// How far an instance has come.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// Its registers have only been read.
+    New,
+    /// It takes commands; translation is not on yet, or not any more.
+    Commands,
+    /// It translates.
+    Running,
+    /// Translation is off and everything aborts: nothing is left to invalidate.
+    Stopped,
+    /// What the hardware does is not known.
+    Failed,
+}
+
+/// Who the instance is, for messages and for the fault log.
+pub(crate) struct Identity {
+    pub node: NodeId,
+    pub name: Box<str>,
+    pub faults: Arc<FaultLog>,
+}
+
+pub(crate) struct Smmu<P: Machine> {
+    pub platform: P,
+    pub identity: Identity,
+    pub features: Features,
+    pub reach: Reach,
+    pub window: Arc<Window<P>>,
+    pub commands: CommandQueue<P>,
+    pub events: Mutex<EventQueue<P>>,
+    pub streams: Mutex<Streams<P>>,
+    pub asids: Mutex<Asids>,
+    /// Held from reading the active errors until they are acknowledged.
+    pub errors: Mutex<()>,
+    pub counters: Counters,
+    /// The interrupt by which the rest of a long queue of events is called for.
+    pub event_irq: AtomicU32,
+    /// What CR0 was last told.
+    pub enables: AtomicU32,
+    state: AtomicU8,
+}
+
+/// What is counted for people.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub domains: Counter,
+    pub events: Counter,
+    pub errors: Counter,
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn subtract(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<P: Machine> Smmu<P> {
+    /// Takes all memory that the instance needs. The hardware is not touched.
+    pub fn new(
+        platform: P,
+        identity: Identity,
+        window: Window<P>,
+        features: Features,
+        coherent: bool,
+    ) -> Result<Self, Fault> {
+        let reach = Reach::new(&features, coherent);
+        let window = Arc::new(window);
+        let commands = CommandQueue::new(&platform, window.clone(), reach, features.commands_log2)?;
+        let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
+        let table = StreamTable::new(&platform, &features, reach)?;
+        Ok(Self {
+            platform,
+            identity,
+            features,
+            reach,
+            window,
+            commands,
+            events: Mutex::new(events),
+            streams: Mutex::new(Streams::new(table)),
+            asids: Mutex::new(Asids::new(features.asid_bits)),
+            errors: Mutex::new(()),
+            counters: Counters::default(),
+            event_irq: AtomicU32::new(0),
+            enables: AtomicU32::new(0),
+            state: AtomicU8::new(State::New as u8),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// How the hardware accesses tables and queues.
+    pub fn access(&self) -> Access {
+        if self.reach.coherent {
+            Access::Coherent
+        } else {
+            Access::NonCoherent
+        }
+    }
+
+    #[inline]
+    pub fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::New,
+            1 => State::Commands,
+            2 => State::Running,
+            3 => State::Stopped,
+            _ => State::Failed,
+        }
+    }
+
+    pub fn enter(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    pub fn require_running(&self) -> Result<(), Fault> {
+        match self.state() {
+            State::Running => Ok(()),
+            _ => Err(self.not_running()),
+        }
+    }
+
+    #[cold]
+    pub fn not_running(&self) -> Fault {
+        match self.state() {
+            State::Failed => Fault::Device {
+                during: "use of the SMMU",
+                status: "it failed and no longer takes commands",
+                code: 0,
+            },
+            _ => Fault::Revoked,
+        }
+    }
+
+    /// Starts a batch of commands.
+    #[inline]
+    pub fn batch(&self) -> Batch<'_, P> {
+        let skipped = self.commands.skipped();
+        Batch {
+            smmu: self,
+            skipped,
+        }
+    }
+
+    /// Commands and a sync.
+    pub fn run<const N: usize>(&self, commands: [Command; N]) -> Result<(), Fault> {
+        self.batch().sync(N, commands.into_iter())
+    }
+}
+
+/// Commands that are completed together.
+pub(crate) struct Batch<'a, P: Machine> {
+    smmu: &'a Smmu<P>,
+    skipped: u64,
+}
+
+impl<'a, P: Machine> Batch<'a, P> {
+    #[inline]
+    pub fn smmu(&self) -> &'a Smmu<P> {
+        self.smmu
+    }
+
+    /// Has the hardware execute commands at some time.
+    pub fn push(&self, count: usize, commands: impl Iterator<Item = Command>) -> Result<(), Fault> {
+        let smmu = self.smmu;
+        match smmu.state() {
+            State::Commands | State::Running => {
+                smmu.commands.push(count, commands, || smmu.serve_errors())
+            }
+            State::Stopped => Ok(()),
+            State::New | State::Failed => Err(smmu.not_running()),
+        }
+    }
+
+    /// Has the hardware execute commands, and returns when these and all earlier
+    /// ones of the batch are complete. While translation is off there is nothing
+    /// that they would be about.
+    #[inline]
+    pub fn sync(&self, count: usize, commands: impl Iterator<Item = Command>) -> Result<(), Fault> {
+        let smmu = self.smmu;
+        match smmu.state() {
+            State::Commands | State::Running => {
+                smmu.commands
+                    .sync(count, commands, || smmu.serve_errors())?;
+            }
+            State::Stopped => return Ok(()),
+            State::New | State::Failed => return Err(smmu.not_running()),
+        }
+        if smmu.commands.skipped() == self.skipped {
+            return Ok(());
+        }
+        // One of the commands that the hardware refused meanwhile may have been of
+        // this batch.
+        Err(Fault::Device {
+            during: "a batch of commands",
+            status: "CERROR_ILL",
+            code: 1,
+        })
+    }
+}
+
+/// What the rest of the kernel sees of an instance.
+pub(crate) struct Published<P: Machine>(pub Arc<Smmu<P>>);
+
+impl<P: Machine> Iommu for Published<P> {
+    fn limits(&self) -> Limits {
+        let shape = self.0.streams.lock().table.shape();
+        Limits {
+            aperture: (1 << INPUT_BITS) - 1,
+            streams: shape.streams(),
+        }
+    }
+
+    fn paging_domain(&self) -> Result<Arc<dyn Domain>, Fault> {
+        self.0.require_running()?;
+        let context = Context::new(self.0.clone())?;
+        Ok(Arc::new(PagingDomain(Arc::new(context))))
+    }
+
+    fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault> {
+        self.0.require_running()?;
+        Ok(Arc::new(IdentityDomain(self.0.clone())))
+    }
+
+    fn block(&self, stream: StreamId) -> Result<(), Fault> {
+        self.0.block(stream)
+    }
+
+    fn status(&self) -> Status {
+        self.0.status()
+    }
+
+    fn live_streams(&self) -> Vec<StreamId> {
+        self.0.streams.lock().live()
+    }
+
+    fn describe(&self, stream: StreamId) -> Result<EntryDump, Fault> {
+        self.0.describe(stream)
+    }
+}

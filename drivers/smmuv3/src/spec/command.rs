@@ -1,0 +1,134 @@
+//! Commands (IHI 0070 §4): 16 bytes each, made from what they are about.
+#![allow(
+    missing_docs,
+    reason = "register_bitfields! makes constants that it cannot document"
+)]
+
+use tock_registers::register_bitfields;
+
+register_bitfields![u64,
+    /// First word: what all commands share.
+    pub CMD0 [
+        /// Which command.
+        OPCODE OFFSET(0) NUMBITS(8) [],
+        /// Range invalidation: multiplier less 1.
+        NUM OFFSET(12) NUMBITS(5) [],
+        /// Range invalidation: log2 of the unit in granules.
+        SCALE OFFSET(20) NUMBITS(5) [],
+        /// The stream.
+        STREAMID OFFSET(32) NUMBITS(32) [],
+        /// Tag of stage 2.
+        VMID OFFSET(32) NUMBITS(16) [],
+        /// Tag of stage 1.
+        ASID OFFSET(48) NUMBITS(16) []
+    ],
+    /// Second word of an invalidation of structures.
+    pub CFGI1 [
+        /// Only the last level.
+        LEAF OFFSET(0) NUMBITS(1) [],
+        /// log2 of the number of streams, less 1.
+        RANGE OFFSET(0) NUMBITS(5) []
+    ],
+    /// Second word of an invalidation of translations.
+    pub TLBI1 [
+        /// Only the last level.
+        LEAF OFFSET(0) NUMBITS(1) [],
+        /// Level of the leaves, 0 where unknown.
+        TTL OFFSET(8) NUMBITS(2) [],
+        /// Granule; 0 for an invalidation that is not of a range.
+        TG OFFSET(10) NUMBITS(2) [None = 0b00, K4 = 0b01, K16 = 0b10, K64 = 0b11],
+        /// Bits 63 to 12 of the address.
+        ADDRESS OFFSET(12) NUMBITS(52) []
+    ]
+];
+
+/// Opcodes (§4.1.1).
+pub mod opcode {
+    /// Invalidate one STE.
+    pub const CFGI_STE: u8 = 0x03;
+    /// Invalidate a range of STEs; with range 31, everything (CMD_CFGI_ALL).
+    pub const CFGI_STE_RANGE: u8 = 0x04;
+    /// Invalidate all NS-EL1 translations of an ASID.
+    pub const TLBI_NH_ASID: u8 = 0x11;
+    /// Invalidate NS-EL1 translations of addresses.
+    pub const TLBI_NH_VA: u8 = 0x12;
+    /// Invalidate all EL2 translations.
+    pub const TLBI_EL2_ALL: u8 = 0x20;
+    /// Invalidate all NS-EL1 translations of both stages.
+    pub const TLBI_NSNH_ALL: u8 = 0x30;
+    /// Complete everything before it.
+    pub const SYNC: u8 = 0x46;
+}
+
+/// A range of leaves, as range invalidation takes it (§4.4.1.1): (`num` + 1) <<
+/// `scale` granules of 4 KiB, all of them in leaves at level `level`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// NUM.
+    pub num: u8,
+    /// SCALE.
+    pub scale: u8,
+    /// Level of the leaves, 1 to 3.
+    pub level: u8,
+}
+
+/// A command.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Command(pub [u64; 2]);
+
+impl Command {
+    /// Bytes of a command.
+    pub const BYTES: usize = 16;
+
+    /// Completes everything before it, without a signal (§4.7.3, CS = SIG_NONE).
+    pub const SYNC: Self = Self([opcode::SYNC as u64, 0]);
+    /// Drops all cached STEs, CDs and level 1 descriptors (§4.3.6).
+    pub const CFGI_ALL: Self = Self([opcode::CFGI_STE_RANGE as u64, 31]);
+    /// Drops all cached translations of EL2 (§4.4.2.7). Illegal without IDR0.HYP.
+    pub const TLBI_EL2_ALL: Self = Self([opcode::TLBI_EL2_ALL as u64, 0]);
+    /// Drops all cached non-secure translations but those of EL2 (§4.4.4.1).
+    pub const TLBI_NSNH_ALL: Self = Self([opcode::TLBI_NSNH_ALL as u64, 0]);
+
+    /// Drops the cached STE of a stream and all CDs fetched through it (§4.3.1);
+    /// without `leaf` also the level 1 descriptor that led to it.
+    #[inline]
+    pub fn cfgi_ste(stream: u32, leaf: bool) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::CFGI_STE.into()) + CMD0::STREAMID.val(stream.into());
+        Self([word0.value, CFGI1::LEAF.val(leaf.into()).value])
+    }
+
+    /// Drops all cached translations of an ASID (§4.4.2.2).
+    #[inline]
+    pub fn tlbi_nh_asid(asid: u16) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_ASID.into()) + CMD0::ASID.val(asid.into());
+        Self([word0.value, 0])
+    }
+
+    /// Drops the cached leaf that translates `address` (§4.4.2.4).
+    #[inline]
+    pub fn tlbi_nh_va(asid: u16, address: u64) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_VA.into()) + CMD0::ASID.val(asid.into());
+        let word1 = TLBI1::LEAF::SET + TLBI1::ADDRESS.val(address >> 12);
+        Self([word0.value, word1.value])
+    }
+
+    /// Drops the cached leaves that translate a span of addresses. Illegal without
+    /// IDR3.RIL.
+    #[inline]
+    pub fn tlbi_nh_va_span(asid: u16, address: u64, span: Span) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_VA.into())
+            + CMD0::NUM.val(span.num.into())
+            + CMD0::SCALE.val(span.scale.into())
+            + CMD0::ASID.val(asid.into());
+        let word1 = TLBI1::LEAF::SET
+            + TLBI1::TTL.val(span.level.into())
+            + TLBI1::TG::K4
+            + TLBI1::ADDRESS.val(address >> 12);
+        Self([word0.value, word1.value])
+    }
+
+    /// Which command.
+    pub fn opcode(&self) -> u8 {
+        CMD0::OPCODE.read(self.0[0]) as u8
+    }
+}

@@ -1,0 +1,181 @@
+//! Stream table entries (IHI 0070 §5.2) and the descriptors of a 2-level table's
+//! first level (§5.1).
+#![allow(
+    missing_docs,
+    reason = "register_bitfields! makes constants that it cannot document"
+)]
+
+use tock_registers::LocalRegisterCopy;
+use tock_registers::fields::FieldValue;
+use tock_registers::register_bitfields;
+
+use super::Access;
+
+register_bitfields![u64,
+    /// First word of an STE.
+    pub STE0 [
+        /// Valid.
+        V OFFSET(0) NUMBITS(1) [],
+        /// What happens to the stream's transactions.
+        CONFIG OFFSET(1) NUMBITS(3) [
+            Abort = 0b000,
+            Bypass = 0b100,
+            Stage1 = 0b101,
+            Stage2 = 0b110,
+            Nested = 0b111
+        ],
+        /// Format of the CD table.
+        S1FMT OFFSET(4) NUMBITS(2) [],
+        /// Bits 55 to 6 of the CD's address.
+        S1CONTEXTPTR OFFSET(6) NUMBITS(50) [],
+        /// log2 of the number of CDs; 0 for one, and no substreams.
+        S1CDMAX OFFSET(59) NUMBITS(5) []
+    ],
+    /// Second word of an STE.
+    pub STE1 [
+        /// Transactions without a substream where there are substreams.
+        S1DSS OFFSET(0) NUMBITS(2) [Terminate = 0b00, Bypass = 0b01, Substream0 = 0b10],
+        /// Access to CDs, inner cacheability.
+        S1CIR OFFSET(2) NUMBITS(2) [],
+        /// Access to CDs, outer cacheability.
+        S1COR OFFSET(4) NUMBITS(2) [],
+        /// Access to CDs, shareability.
+        S1CSH OFFSET(6) NUMBITS(2) [],
+        /// Similar events may be merged.
+        MEV OFFSET(19) NUMBITS(1) [],
+        /// Stage 1 faults never stall.
+        S1STALLD OFFSET(27) NUMBITS(1) [],
+        /// ATS requests and translated traffic.
+        EATS OFFSET(28) NUMBITS(2) [],
+        /// Translation regime.
+        STRW OFFSET(30) NUMBITS(2) [NsEl1 = 0b00, El2 = 0b10],
+        /// Shareability of the stream's transactions.
+        SHCFG OFFSET(44) NUMBITS(2) [NonShareable = 0b00, Incoming = 0b01]
+    ],
+    /// Third word of an STE.
+    pub STE2 [
+        /// The tag of translations of one stage 2, or 0.
+        S2VMID OFFSET(0) NUMBITS(16) []
+    ],
+    /// A level 1 descriptor.
+    pub L1STD [
+        /// 0: no streams; n: 2^(n-1) entries.
+        SPAN OFFSET(0) NUMBITS(5) [],
+        /// Bits 55 to 6 of the level 2 table's address.
+        L2PTR OFFSET(6) NUMBITS(50) []
+    ]
+];
+
+/// A stream table entry.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ste(pub [u64; Ste::WORDS]);
+
+impl Ste {
+    /// 64-bit words of an entry.
+    pub const WORDS: usize = 8;
+    /// Bytes of an entry.
+    pub const BYTES: usize = 8 * Self::WORDS;
+
+    /// Transactions abort, and no event is recorded for them.
+    pub const ABORT: Self = Self([1, 0, 0, 0, 0, 0, 0, 0]);
+
+    /// Transactions pass with their address unchanged.
+    pub fn bypass() -> Self {
+        let word0 = STE0::V::SET + STE0::CONFIG::Bypass;
+        Self([word0.value, STE1::SHCFG::Incoming.value, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Transactions are translated by the one CD at `cd`.
+    ///
+    /// `stall_disable` is for hardware on which stalling is configurable; on any
+    /// other the bit is illegal (§5.2 S1STALLD).
+    pub fn stage1(cd: u64, access: Access, stall_disable: bool) -> Self {
+        let word0 = STE0::V::SET + STE0::CONFIG::Stage1 + STE0::S1CONTEXTPTR.val(cd >> 6);
+        let cacheability = access.cacheability();
+        let word1 = STE1::S1DSS::Substream0
+            + STE1::S1CIR.val(cacheability)
+            + STE1::S1COR.val(cacheability)
+            + STE1::S1CSH.val(access.shareability())
+            // A device that faults on every word of a page is to be told about
+            // once, if the hardware can do that.
+            + STE1::MEV::SET
+            + STE1::S1STALLD.val(stall_disable.into())
+            + STE1::STRW::NsEl1
+            + STE1::SHCFG::Incoming;
+        Self([word0.value, word1.value, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Whether this word 0 lets transactions pass.
+    pub fn passes(word0: u64) -> bool {
+        let word0 = LocalRegisterCopy::<u64, STE0::Register>::new(word0);
+        word0.is_set(STE0::V) && word0.read(STE0::CONFIG) & 0b100 != 0
+    }
+
+    /// The address of its CD, if it translates at stage 1.
+    pub fn cd(&self) -> Option<u64> {
+        let word0 = LocalRegisterCopy::<u64, STE0::Register>::new(self.0[0]);
+        let stage1 = word0.is_set(STE0::V) && word0.read(STE0::CONFIG) & 0b101 == 0b101;
+        stage1.then(|| word0.read(STE0::S1CONTEXTPTR) << 6)
+    }
+
+    /// What it does, in words.
+    pub fn config(&self) -> &'static str {
+        let word0 = LocalRegisterCopy::<u64, STE0::Register>::new(self.0[0]);
+        if !word0.is_set(STE0::V) {
+            return "invalid";
+        }
+        match word0.read(STE0::CONFIG) {
+            0b100 => "bypass",
+            0b101 => "stage 1",
+            0b110 => "stage 2",
+            0b111 => "stage 1 and 2",
+            _ => "abort",
+        }
+    }
+
+    /// Its fields by their architected names.
+    pub fn fields(&self) -> [(&'static str, u64); 15] {
+        let [w0, w1, w2, ..] = self.0;
+        [
+            ("V", STE0::V.read(w0)),
+            ("Config", STE0::CONFIG.read(w0)),
+            ("S1Fmt", STE0::S1FMT.read(w0)),
+            ("S1ContextPtr", STE0::S1CONTEXTPTR.read(w0) << 6),
+            ("S1CDMax", STE0::S1CDMAX.read(w0)),
+            ("S1DSS", STE1::S1DSS.read(w1)),
+            ("S1CIR", STE1::S1CIR.read(w1)),
+            ("S1COR", STE1::S1COR.read(w1)),
+            ("S1CSH", STE1::S1CSH.read(w1)),
+            ("MEV", STE1::MEV.read(w1)),
+            ("S1STALLD", STE1::S1STALLD.read(w1)),
+            ("EATS", STE1::EATS.read(w1)),
+            ("STRW", STE1::STRW.read(w1)),
+            ("SHCFG", STE1::SHCFG.read(w1)),
+            ("S2VMID", STE2::S2VMID.read(w2)),
+        ]
+    }
+}
+
+/// A level 1 descriptor of a 2-level stream table.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct L1Std(pub u64);
+
+impl L1Std {
+    /// Bytes of a descriptor.
+    pub const BYTES: usize = 8;
+
+    /// The level 2 table at `l2`, with 2^`split` entries.
+    pub fn table(l2: u64, split: u32) -> Self {
+        let word: FieldValue<u64, L1STD::Register> =
+            L1STD::SPAN.val(u64::from(split) + 1) + L1STD::L2PTR.val(l2 >> 6);
+        Self(word.value)
+    }
+
+    /// Its fields by their architected names.
+    pub fn fields(&self) -> [(&'static str, u64); 2] {
+        [
+            ("Span", L1STD::SPAN.read(self.0)),
+            ("L2Ptr", L1STD::L2PTR.read(self.0) << 6),
+        ]
+    }
+}
