@@ -62,11 +62,15 @@ class BoundedQEMUDriver(QEMUDriver):
         try:
             self._accept()
             self.qmp = QMPMonitor(self._child.stdout, self._child.stdin)
-            self.status = 1
-            self.monitor_command("cont")
         except (OSError, QMPError) as error:
             self.off()
             raise OSError(f"QEMU did not start: {self.messages.strip() or error}") from error
+        self.status = 1
+        try:
+            self.monitor_command("cont")
+        except QMPError:
+            # A short boot is over, and QEMU with it, before the answer.
+            pass
 
     def _accept(self):
         deadline = time.monotonic() + STARTUP_SECONDS

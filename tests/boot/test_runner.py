@@ -107,7 +107,7 @@ def gone(pid, within=10.0):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
 def test_no_qemu_outlives_the_runner(disk, number):
     runner = subprocess.Popen(
-        [ROOT / QEMU, "--disk", disk, "--run", "echo started; sleep 600000"], stdin=subprocess.DEVNULL,
+        [ROOT / QEMU, "--disk", disk, "--run", "echo started; sleep 60000"], stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )
     assert any("started" in line for line in runner.stdout)
@@ -119,7 +119,7 @@ def test_no_qemu_outlives_the_runner(disk, number):
 
 
 def test_timeout_is_124_and_leaves_nothing(command, disk):
-    result = command(QEMU, "--disk", str(disk), "--timeout", "3", "--run", "sleep 600000")
+    result = command(QEMU, "--disk", str(disk), "--timeout", "3", "--run", "sleep 60000")
     assert result.returncode == 124
     assert result.stderr.splitlines()[-1] == "qemu: no end within 3 s"
 

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+from bench import IMAGE
 from lib import machine, tree
 
 DTS = Path(__file__).resolve().parents[2] / "dts"
@@ -11,11 +12,7 @@ BEGIN_NODE, END_NODE, PROP, NOP, END = 1, 2, 3, 4, 9
 
 def machine_tree(boot, **options):
     """The tree that QEMU makes for a bench's machine."""
-    described = machine.Boot(kernel="/dev/null", disk=boot.disk, **options)
-    line = machine.command(described)
-    at = line.index("-kernel")
-    del line[at : at + 2]
-    return tree.dump(line)
+    return tree.dump(machine.command(machine.Boot(kernel=IMAGE, disk=boot.disk, **options)))
 
 
 def overlaid(blob, *names):
