@@ -16,7 +16,7 @@ use crate::frames::{Kind, Request, frames};
 
 /// How many arenas there can be.
 const ARENAS: usize = 32;
-/// The least that an arena is made of. Small ones would use the slots up.
+/// What an arena usually has at least.
 const STEP: usize = 8 << 20;
 
 /// The global allocator.
@@ -86,7 +86,8 @@ impl Arenas {
             return None;
         }
         let frames = frames()?;
-        let (at, bytes) = arena_sizes(layout).find_map(|bytes| {
+        let have = self.heaps[..self.used].iter().map(Heap::size).sum();
+        let (at, bytes) = arena_sizes(layout, have).find_map(|bytes| {
             let request = Request::new(bytes as u64 / PAGE);
             Some((frames.take(request, Kind::Heap)?, bytes))
         })?;
@@ -96,13 +97,17 @@ impl Arenas {
     }
 }
 
-/// Sizes of arenas to try for `layout`: a big one, else what it takes.
-fn arena_sizes(layout: Layout) -> impl Iterator<Item = usize> {
+/// Sizes of arenas to try for `layout`, where there are `have` bytes already: as
+/// much again, so that the slots last; else a usual one; else what it takes.
+fn arena_sizes(layout: Layout, have: usize) -> impl Iterator<Item = usize> {
     // The worst of alignment, and the header of a hole on either side of it.
     let overhead = layout.align() + 64;
     let least = layout.size().checked_add(overhead + PAGE as usize - 1);
     let least = least.map(|bytes| bytes & !(PAGE as usize - 1));
-    least.into_iter().flat_map(|least| [least.max(STEP), least])
+    least.into_iter().flat_map(move |least| {
+        let usual = least.max(STEP);
+        [usual.max(have & !(PAGE as usize - 1)), usual, least]
+    })
 }
 
 // SAFETY: what `Heap` hands out is within memory that was given to it, fits the
@@ -137,14 +142,16 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn arenas_are_big_or_as_big_as_needed() {
-        let sizes = |size, align| {
-            arena_sizes(Layout::from_size_align(size, align).unwrap()).collect::<Vec<_>>()
+    fn arenas_double_or_are_as_big_as_needed() {
+        let sizes = |size, align, have| {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            arena_sizes(layout, have).collect::<Vec<_>>()
         };
-        assert_eq!(sizes(100, 8), [STEP, 4096]);
-        assert_eq!(sizes(STEP, 8), [STEP + 4096; 2]);
-        assert_eq!(sizes(5000, 65536)[1], 73728);
-        assert_eq!(sizes(isize::MAX as usize - 4095, 4096).len(), 2);
+        assert_eq!(sizes(100, 8, 0), [STEP, STEP, 4096]);
+        assert_eq!(sizes(100, 8, 5 * STEP + 1), [5 * STEP, STEP, 4096]);
+        assert_eq!(sizes(STEP, 8, 0), [STEP + 4096; 3]);
+        assert_eq!(sizes(5000, 65536, 0)[2], 73728);
+        assert_eq!(sizes(isize::MAX as usize - 4095, 4096, 0).len(), 3);
     }
 
     #[test]
