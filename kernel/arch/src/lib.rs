@@ -3,7 +3,7 @@
 //! One image serves every board: position independent, entered by the arm64 boot
 //! protocol at EL1 or EL2. `entry.S` relocates it and leaves EL2, `boot` builds the
 //! address space and brings memory up from the device tree, then the board's
-//! [`entry!`] function runs, with the [`Machine`] that drivers are generic over.
+//! `entry!` function runs, with the `Machine` that drivers are generic over.
 //! The status that it returns is the boot's.
 #![no_std]
 

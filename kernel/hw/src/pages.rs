@@ -141,3 +141,65 @@ impl mastiff_core::platform::Pages for Pages {
         unsafe { cpu::clean_invalidate(self.at(offset, len), len) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mastiff_core::addr::PhysRange;
+    use mastiff_core::platform::Pages as _;
+    use std::alloc::{Layout, alloc};
+    use std::boxed::Box;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn frames() -> &'static Frames {
+        let layout = Layout::from_size_align(1 << 20, PAGE as usize).unwrap();
+        // SAFETY: the size is not zero.
+        let start = PhysAddr(unsafe { alloc(layout) } as u64);
+        let len = 1 << 20;
+        // SAFETY: allocated for this, never freed.
+        Box::leak(Box::new(unsafe {
+            Frames::new(&[PhysRange { start, len }], &[])
+        }))
+    }
+
+    #[test]
+    fn words_and_copies_stay_within_the_pages() {
+        let pages = Pages::take(frames(), PageRequest::new(5000)).unwrap();
+        assert_eq!(pages.len(), 8192);
+        pages.fill(0, 8192, 0xa5);
+        pages.store32(8188, 0x1234_5678);
+        pages.store64(0, u64::MAX);
+        pages.write(7, b"abc");
+        let mut bytes = [0; 4];
+        pages.read(6, &mut bytes);
+        assert_eq!(&bytes, b"\xffabc");
+        assert_eq!(pages.load32(8188), 0x1234_5678);
+        assert_eq!(pages.load64(8184) as u32, 0xa5a5_a5a5);
+        pages.clean(1, 8191);
+        pages.invalidate(0, 0);
+        pages.read(8192, &mut []);
+
+        let refused = |access: &dyn Fn()| catch_unwind(AssertUnwindSafe(access)).is_err();
+        assert!(refused(&|| _ = pages.load32(8192)));
+        assert!(refused(&|| _ = pages.load64(4)));
+        assert!(refused(&|| _ = pages.load64(8188)));
+        assert!(refused(&|| pages.write(8190, b"abc")));
+        assert!(refused(&|| pages.fill(usize::MAX, 2, 0)));
+    }
+
+    #[test]
+    fn frames_come_back_unless_quarantined() {
+        let frames = frames();
+        let free = frames.of_kind(Kind::Free);
+        let kept = Pages::take(frames, PageRequest::new(1)).unwrap();
+        let parked = Pages::take(frames, PageRequest::new(3 * PAGE)).unwrap();
+        drop(kept);
+        parked.quarantine();
+        assert_eq!(frames.of_kind(Kind::Free), free - 3);
+        assert_eq!(frames.of_kind(Kind::Quarantined), 3);
+        assert_eq!(frames.of_kind(Kind::Pages), 0);
+        let limit = 0x1000;
+        let refused = Pages::take(frames, PageRequest::new(1).limit(limit)).err();
+        assert_eq!(refused, Some(Fault::OutOfMemory { bytes: 1, limit }));
+    }
+}

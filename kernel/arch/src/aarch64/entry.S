@@ -98,7 +98,8 @@ count_instructions:
     isb
 2:  ret
 
-// EL2 is left for good, with nothing trapped or virtualised.
+// EL2 is left for good, with nothing trapped or virtualised. HCR_EL2.E2H goes to 0;
+// CPUs that only have E2H = 1 (no FEAT_E2H0) are not supported.
 leave_el2:
     mov     x0, #1 << 31            // RW: EL1 is AArch64
     msr     hcr_el2, x0

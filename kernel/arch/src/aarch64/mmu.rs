@@ -2,13 +2,11 @@
 //! writable and executable. One set of tables, in TTBR0; TTBR1 is off.
 //!
 //! The tables are built before the MMU is on, by the same code as ever, since there
-//! is no second one. Until the frame allocator is there they come from a part of
-//! the image that is set aside for them.
+//! is no second one.
 
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use aarch64_cpu::registers::{
     ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1,
@@ -17,14 +15,13 @@ use mastiff_core::addr::{PAGE, PhysRange};
 use mastiff_core::error::Fault;
 use mastiff_hw::Window;
 use mastiff_hw::frames::{frames, ranges};
-use mastiff_hw::tables::Tables;
 use mastiff_pgtable::{
-    Access, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability, TableMem,
-    stage1,
+    Access, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability, stage1,
 };
 use spin::Mutex;
 use tock_registers::interfaces::{Readable, Writeable};
 
+use super::cpu_tables::CpuTables;
 use super::image;
 
 /// Bits of virtual address: four levels of 4 KiB tables.
@@ -193,89 +190,4 @@ pub(crate) fn map_device(range: PhysRange) -> Result<Window, Fault> {
     space.registers = ranges::merged(known.into_iter().chain([pages]));
     // SAFETY: just mapped as device memory, never unmapped, and no RAM.
     Ok(unsafe { Window::new(range) })
-}
-
-/// The memory of the CPU's tables. They are only changed under [`SPACE`]'s lock or
-/// before there is a second observer, and the walker does not write them.
-struct CpuTables;
-
-/// What was taken of the image's tables.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
-
-impl CpuTables {
-    fn is_of_image(pa: u64) -> bool {
-        (image::tables_start()..image::tables_end()).contains(&pa)
-    }
-
-    /// The word of a table within the image.
-    fn word(pa: u64, index: usize) -> *mut u64 {
-        assert!(pa.is_multiple_of(PAGE) && index < PAGE as usize / 8);
-        (pa as *mut u64).wrapping_add(index)
-    }
-
-    fn in_frames() -> Option<Tables> {
-        frames().map(Tables::for_cpu)
-    }
-
-    fn of_frames() -> Tables {
-        Self::in_frames().expect("a table is in the image or in a frame")
-    }
-}
-
-impl TableMem for CpuTables {
-    fn alloc_table(&self) -> Option<u64> {
-        if let Some(tables) = Self::in_frames() {
-            return tables.alloc_table();
-        }
-        let pa = image::tables_start() + TAKEN.load(Ordering::Relaxed);
-        if !Self::is_of_image(pa) {
-            return None;
-        }
-        TAKEN.store(pa + PAGE - image::tables_start(), Ordering::Relaxed);
-        // SAFETY: a page of the image that is for this and was not taken yet. With
-        // the MMU off there are no cache lines to zero, so word by word.
-        unsafe { (pa as *mut u64).write_bytes(0, PAGE as usize / 8) };
-        Some(pa)
-    }
-
-    fn free_table(&self, pa: u64) {
-        // One of the image stays taken: it could not serve anything else.
-        if !Self::is_of_image(pa) {
-            Self::of_frames().free_table(pa);
-        }
-    }
-
-    fn load(&self, pa: u64, index: usize) -> u64 {
-        if Self::is_of_image(pa) {
-            // SAFETY: within a table of the image.
-            unsafe { Self::word(pa, index).read_volatile() }
-        } else {
-            Self::of_frames().load(pa, index)
-        }
-    }
-
-    fn store(&self, pa: u64, index: usize, value: u64) {
-        if Self::is_of_image(pa) {
-            // SAFETY: within a table of the image.
-            unsafe { Self::word(pa, index).write_volatile(value) }
-        } else {
-            Self::of_frames().store(pa, index, value);
-        }
-    }
-
-    /// Not one access: nobody else writes, and exclusives need the MMU on.
-    fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
-        let found = self.load(pa, index);
-        if found != old {
-            return Err(found);
-        }
-        self.store(pa, index, new);
-        Ok(old)
-    }
-
-    fn publish(&self, _pa: u64, _index: usize, _count: usize) {
-        // The walker reads through the caches; the next access may rely on it.
-        // SAFETY: orders, nothing more.
-        unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
-    }
 }

@@ -4,6 +4,7 @@ mod backtrace;
 mod boot;
 mod counter;
 mod cpu;
+mod cpu_tables;
 mod emergency;
 mod exception;
 mod exit;

@@ -98,3 +98,37 @@ impl<'m> BitTree<'m> {
         at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::vec;
+
+    proptest! {
+        #[test]
+        fn agrees_with_an_ordered_set(
+            bits in prop_oneof![1..200usize, 4000..4200usize, 262_100..262_200usize],
+            steps in prop::collection::vec((any::<bool>(), any::<usize>(), any::<usize>()), 1..80),
+        ) {
+            let mut storage = vec![0; words(bits)];
+            let mut tree = BitTree::new(&mut storage, bits);
+            let mut set = BTreeSet::new();
+            for (insert, bit, max) in steps {
+                let bit = bit % bits;
+                if insert {
+                    tree.insert(bit);
+                    set.insert(bit);
+                } else {
+                    tree.remove(bit);
+                    set.remove(&bit);
+                }
+                prop_assert_eq!(tree.contains(bit), insert);
+                for max in [max % bits, bit, bit.saturating_sub(1), bits - 1] {
+                    prop_assert_eq!(tree.last(max), set.range(..=max).next_back().copied());
+                }
+            }
+        }
+    }
+}
