@@ -7,6 +7,7 @@ source, and all of it is compiled together; `&{/path}` reaches any node.
 
 import hashlib
 import re
+import struct
 import tempfile
 from pathlib import Path
 
@@ -16,11 +17,26 @@ TREES = TARGET / "dtb"
 MAGIC = b"\xd0\x0d\xfe\xed"
 
 
-def check(path):
-    """The path, if a blob is in it; QEMU takes care of what else may be wrong."""
-    if path.read_bytes()[:4] != MAGIC:
+def read(path):
+    """The blob in a file; only that it is one is checked here."""
+    blob = path.read_bytes()
+    if blob[:4] != MAGIC:
         raise Usage(f"DTB {path}: not a device tree blob (compile sources with dtc)")
-    return path
+    return packed(blob)
+
+
+def packed(blob):
+    """The blob without the room at its end. QEMU dumps trees of a full MiB and
+    doubles what it is given, and a kernel need not take more than 2 MiB."""
+    if len(blob) < 40:
+        return blob
+    _, _, structure, strings, _, _, _, _, strings_size, structure_size = struct.unpack_from(
+        ">10I", blob
+    )
+    end = max(structure + structure_size, strings + strings_size)
+    if not 40 <= end <= len(blob):
+        return blob
+    return blob[:4] + struct.pack(">I", end) + blob[8:end]
 
 
 def _dtc(*arguments):
@@ -40,7 +56,7 @@ def dump(command):
         result = run(*line)
         if not path.exists():
             raise Usage(f"QEMU made no tree: {(result.stdout.strip() or 'it said nothing').splitlines()[0]}")
-        return path.read_bytes()
+        return packed(path.read_bytes())
 
 
 def decompile(blob):

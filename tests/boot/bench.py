@@ -58,6 +58,10 @@ class Booted:
         """Why a device waits or failed: its chain of causes, as one text."""
         return " | ".join(f"{c['device']}: {c['reason']}" for c in self.device(name)["cause"])
 
+    def waited(self, name):
+        """The paths of what a device waited for."""
+        return [waited["on"] for waited in self.device(name)["waited"]]
+
     def digest(self):
         """The SHA-256 of the disk that was read."""
         digests = [r["sha256"] for r in self.records("dma") if r["sha256"]]

@@ -17,7 +17,7 @@ def test_nvme_waited_for_the_smmu_and_was_probed_once(default):
     assert nvme["state"] == "bound"
     assert (nvme["iommu"], nvme["streams"], nvme["domain"]) == (SMMU, [NVME_STREAM], "dma")
     assert nvme["probes"] == 1
-    assert SMMU in [waited["on"] for waited in nvme["waited"]]
+    assert SMMU in default.waited(NVME)
 
 
 def test_edu_reaches_memory_by_translation_only(default):

@@ -14,7 +14,6 @@ VIRT = "virt,iommu=smmuv3"
     (f"{VIRT},gic-version=2", 1),
     (f"{VIRT},gic-version=3,virtualization=on", 2),
     (f"{VIRT},gic-version=2,virtualization=on", 2),
-    (f"{VIRT},gic-version=3,its=off", 1),
     (f"{VIRT},gic-version=3,highmem=off", 1),
 ])
 def test_machine(boot, disk, machine, el):
@@ -23,6 +22,13 @@ def test_machine(boot, disk, machine, el):
     assert booted.boot()["el"] == el
     assert booted.digest() == sha256(disk)
     assert booted.device(NVME)["domain"] == "dma"
+
+
+def test_without_message_signalled_interrupts(boot, disk):
+    # edu insists on MSI in QEMU; the NVMe falls back to its pin.
+    booted = boot(machine=f"{VIRT},gic-version=3,its=off", devices=["nvme"])
+    assert booted.status == 0
+    assert booted.digest() == sha256(disk)
 
 
 @pytest.mark.parametrize("options", [

@@ -13,7 +13,7 @@ def test_without_an_iommu_dma_is_direct_and_edu_refuses(boot, disk):
     nvme = booted.device(NVME)
     assert booted.status == 0
     assert booted.digest() == sha256(disk)
-    assert (nvme["domain"], nvme["iommu"], nvme["waited"]) == ("none", None, [])
+    assert (nvme["state"], nvme["domain"], nvme["iommu"]) == ("bound", "none", None)
     assert booted.device(EDU)["state"] == "failed"
     # What it can reach is 28 bits wide, and no memory is there.
     assert "0xfffffff" in booted.reason(EDU)
