@@ -12,7 +12,7 @@ const CAPABILITIES: usize = 2;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Port {
     /// A port of the root complex; behind it is a link.
-    RootPort,
+    Root,
     /// A switch's port towards the devices; behind it is a link.
     Downstream,
     /// A bridge to conventional PCI.
@@ -25,7 +25,7 @@ pub enum Port {
 pub fn port<M: Mmio>(config: &Config<M>) -> Option<Port> {
     let at = config.capability(PCI_EXPRESS)?;
     Some(match config.read16(at + CAPABILITIES) >> 4 & 0xf {
-        4 => Port::RootPort,
+        4 => Port::Root,
         6 => Port::Downstream,
         7 => Port::ToConventional,
         _ => Port::Other,

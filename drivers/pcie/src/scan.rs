@@ -196,7 +196,7 @@ impl<'a, P: Platform> Scanner<'a, P> {
             bridges: way.bridges.clone(),
             places: way.places.clone(),
             alias: way.alias.or(alias(bridge.bdf, secondary, port)),
-            is_link: matches!(port, Some(Port::RootPort | Port::Downstream)),
+            is_link: matches!(port, Some(Port::Root | Port::Downstream)),
             node,
         };
         below.bridges.push(config.clone());
@@ -285,7 +285,7 @@ mod tests {
     fn who_answers_for_what_is_behind_a_bridge() {
         assert_eq!(alias(bdf(0, 4), 2, Some(Port::ToConventional)), Some(0x200));
         assert_eq!(alias(bdf(1, 4), 2, None), Some(0x120));
-        assert_eq!(alias(bdf(0, 4), 2, Some(Port::RootPort)), None);
+        assert_eq!(alias(bdf(0, 4), 2, Some(Port::Root)), None);
         assert_eq!(alias(bdf(0, 4), 2, Some(Port::Other)), None);
     }
 }

@@ -10,6 +10,7 @@
 //! - [`memory`]: RAM with the CPU's and the devices' view of it
 //! - [`bus`]: simulated devices, their registers and their DMA
 //! - [`irq`]: an interrupt controller and a frame for message interrupts
+//! - [`pci`]: a PCI Express host with bridges, BARs, pins and messages
 //! - [`inject`]: making the n-th step of a kind fail
 //! - [`trace`]: what the software did, in order
 //! - [`fake_iommu`], [`fake_driver`]: for tests of the core
@@ -21,6 +22,7 @@ pub mod fake_iommu;
 pub mod inject;
 pub mod irq;
 pub mod memory;
+pub mod pci;
 mod platform;
 mod sim;
 pub mod trace;

@@ -1,0 +1,184 @@
+//! A machine around a PCI host, for tests of drivers of PCI functions: interrupt
+//! controller, frame for messages, fake IOMMU, the tree that describes them, and
+//! the engine over it.
+
+use std::sync::Arc;
+
+use mastiff_core::driver::{Driver, Match};
+use mastiff_core::engine::Engine;
+use mastiff_core::policy::Policy;
+use mastiff_core::probe::Service;
+use mastiff_dt::build::TreeBuilder;
+
+use super::bus::SimBus;
+use super::host::{PciPorts, SimPci};
+use crate::bus::Shared;
+use crate::fake_driver::{Diary, Do, FakeDriver};
+use crate::fake_iommu::FakeIommu;
+use crate::irq::MsiFrame;
+use crate::sim::Sim;
+
+/// Configuration space.
+pub const ECAM: u64 = 0x40_1000_0000;
+/// The frame for message interrupts.
+pub const MSI_FRAME: u64 = 0x802_0000;
+const BUSES: u64 = 8;
+const LOW: u64 = 0x1000_0000;
+const LOW_LEN: u64 = 0x1000_0000;
+const HIGH: u64 = 0x80_0000_0000;
+const HIGH_LEN: u64 = 0x1_0000_0000;
+const FIRST_PIN: u32 = 3;
+const FIRST_MESSAGE: u32 = 80;
+
+const GIC: u32 = 1;
+const FRAME: u32 = 2;
+const IOMMU: u32 = 3;
+
+/// The machine. What a test wants otherwise it changes before [`boot`](Self::boot).
+pub struct PciMachine {
+    /// The machine below.
+    pub sim: Sim,
+    /// Host and functions.
+    pub pci: Shared<SimPci>,
+    /// The IOMMU that all functions are behind.
+    pub iommu: FakeIommu,
+    /// The frame for message interrupts.
+    pub msi: Arc<MsiFrame>,
+    /// Whether the tree has the IOMMU; without it DMA is direct.
+    pub has_iommu: bool,
+    /// Whether the tree has the frame; without it functions use their pins.
+    pub has_msi: bool,
+    /// What the host's node has besides, or instead.
+    pub extra: fn(TreeBuilder) -> TreeBuilder,
+}
+
+impl PciMachine {
+    /// A machine whose root bus is this.
+    pub fn new(root: SimBus) -> Self {
+        Self::on(Sim::new(), root)
+    }
+
+    /// The same on a machine with other RAM.
+    pub fn on(sim: Sim, root: SimBus) -> Self {
+        let pins = [0, 1, 2, 3].map(|pin| 32 + FIRST_PIN + pin);
+        let pci = SimPci::new(root, 0, pins);
+        sim.add_device(ECAM, BUSES << 20, PciPorts::ecam(&pci));
+        sim.add_device(LOW, LOW_LEN, PciPorts::memory(&pci, LOW));
+        sim.add_device(HIGH, HIGH_LEN, PciPorts::memory(&pci, HIGH));
+        let msi = sim.add_msi_frame(MSI_FRAME, FIRST_MESSAGE, 16);
+        Self {
+            sim,
+            pci,
+            iommu: FakeIommu::default(),
+            msi,
+            has_iommu: true,
+            has_msi: true,
+            extra: |host| host,
+        }
+    }
+
+    /// Boots with these drivers and those of the machine itself.
+    pub fn boot(&self, drivers: &[&'static dyn Driver<Sim>]) -> Engine<Sim> {
+        if self.has_iommu {
+            self.sim.translate_by(0..=0xffff, self.iommu.translator());
+        }
+        let diary = Diary::default();
+        let (chip, frame, iommu) = (
+            self.sim.chip().clone(),
+            self.msi.clone(),
+            self.iommu.clone(),
+        );
+        let gic = Do::Publish(Box::new(move || Service::Irq(chip.clone())));
+        let msi = Do::Publish(Box::new(move || Service::Msi(frame.clone())));
+        let smmu = Do::Publish(Box::new(move || Service::Iommu(iommu.instance())));
+        let driver = |name, compatible, script| {
+            FakeDriver::new(name, &[Match::compatible(compatible)], vec![script], &diary)
+        };
+        let own: [&'static dyn Driver<Sim>; 3] = [
+            driver("sim-gic", "sim,gic", gic),
+            driver("sim-msi", "sim,msi", msi),
+            driver("sim-iommu", "sim,iommu", smmu),
+        ];
+        // The machine's own come last: what needs them has to wait.
+        let drivers = [drivers, &own].concat();
+        let tree = self.tree().tree().expect("the machine's tree is sound");
+        let mut engine = Engine::new(self.sim.clone(), tree, Policy::default(), &drivers);
+        engine.start();
+        engine
+    }
+
+    /// The tree, as QEMU's virt machine would give it.
+    fn tree(&self) -> TreeBuilder {
+        let map = |target: u32| [0, target, 0, 0x10000];
+        TreeBuilder::new()
+            .u32("#address-cells", 2)
+            .u32("#size-cells", 2)
+            .u32("interrupt-parent", GIC)
+            .node("pcie@10000000", |host| {
+                // Of two properties of one name the first counts: the test's.
+                let mut host = (self.extra)(host)
+                    .compatible(&["pci-host-ecam-generic"])
+                    .string("device_type", "pci")
+                    .u32("#address-cells", 3)
+                    .u32("#size-cells", 2)
+                    .u32("#interrupt-cells", 1)
+                    .reg(&[(ECAM, BUSES << 20)])
+                    .cells("bus-range", &[0, BUSES as u32 - 1])
+                    .flag("dma-coherent")
+                    .cells("ranges", &ranges())
+                    .cells("interrupt-map-mask", &[0x1800, 0, 0, 7])
+                    .cells("interrupt-map", &interrupt_map());
+                if self.has_iommu {
+                    host = host.cells("iommu-map", &map(IOMMU));
+                }
+                if self.has_msi {
+                    host = host.cells("msi-map", &map(FRAME));
+                }
+                host
+            })
+            .node("iommu@9050000", |n| {
+                n.compatible(&["sim,iommu"])
+                    .phandle(IOMMU)
+                    .u32("#iommu-cells", 1)
+            })
+            .node("gic@8000000", |n| {
+                n.compatible(&["sim,gic"])
+                    .phandle(GIC)
+                    .flag("interrupt-controller")
+                    .u32("#interrupt-cells", 3)
+            })
+            .node("msi@8020000", |n| {
+                n.compatible(&["sim,msi"])
+                    .phandle(FRAME)
+                    .flag("msi-controller")
+            })
+    }
+}
+
+fn ranges() -> Vec<u32> {
+    let range = |space: u32, at: u64, len: u64| {
+        let (high, low) = ((at >> 32) as u32, at as u32);
+        [
+            space << 24,
+            high,
+            low,
+            high,
+            low,
+            (len >> 32) as u32,
+            len as u32,
+        ]
+    };
+    [range(2, LOW, LOW_LEN), range(3, HIGH, HIGH_LEN)].concat()
+}
+
+/// Pins turn with the device, four devices long.
+fn interrupt_map() -> Vec<u32> {
+    let mut map = Vec::new();
+    for device in 0..4u32 {
+        for pin in 1..=4u32 {
+            let interrupt = FIRST_PIN + (device + pin - 1) % 4;
+            map.extend([device << 11, 0, 0, pin, GIC, 0, interrupt, 4]);
+        }
+    }
+    map
+}
