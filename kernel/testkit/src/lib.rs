@@ -13,6 +13,7 @@
 //! - [`pci`]: a PCI Express host with bridges, BARs, pins and messages
 //! - [`inject`]: making the n-th step of a kind fail
 //! - [`trace`]: what the software did, in order
+//! - [`smmu`]: a strict model of an SMMUv3
 //! - [`fake_iommu`], [`fake_driver`]: for tests of the core
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod memory;
 pub mod pci;
 mod platform;
 mod sim;
+pub mod smmu;
 pub mod trace;
 
 pub use platform::{SimMmio, SimPages};

@@ -1,0 +1,143 @@
+//! Events: their records, and the queue that they are written to
+//! (IHI 0070 §7.2 to §7.4).
+
+use super::registers::Irq;
+use super::regs::{EVENTQ_ABT_ERR, EVENTQ_IRQEN, EVENTQEN, OVERFLOW};
+use super::{Access, Smmu};
+
+/// The events that this model raises, by their numbers (§7.3).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum EventKind {
+    /// C_BAD_STREAMID.
+    BadStreamId = 0x02,
+    /// F_STE_FETCH.
+    SteFetch = 0x03,
+    /// C_BAD_STE.
+    BadSte = 0x04,
+    /// F_CD_FETCH.
+    CdFetch = 0x09,
+    /// C_BAD_CD.
+    BadCd = 0x0a,
+    /// F_WALK_EABT.
+    WalkAbort = 0x0b,
+    /// F_TRANSLATION.
+    Translation = 0x10,
+    /// F_ADDR_SIZE.
+    AddressSize = 0x11,
+    /// F_ACCESS.
+    AccessFlag = 0x12,
+    /// F_PERMISSION.
+    Permission = 0x13,
+}
+
+impl EventKind {
+    /// Whether the record says what the transaction wanted and where.
+    fn has_access(self) -> bool {
+        self as u8 > Self::BadCd as u8
+    }
+}
+
+/// An event of one transaction.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Event {
+    pub kind: EventKind,
+    pub stream: u32,
+    pub iova: u64,
+    pub access: Access,
+    pub privileged: bool,
+    /// What could not be fetched.
+    pub fetched: u64,
+}
+
+/// CLASS, bits 105:104: a stage 1 table walk, or the input address.
+const CLASS_TT: u64 = 0b01 << 40;
+const CLASS_IN: u64 = 0b10 << 40;
+
+impl Event {
+    fn record(&self) -> [u64; 4] {
+        let flag = |on: bool, bit: u32| u64::from(on) << bit;
+        let mut record = [
+            self.kind as u64 | u64::from(self.stream) << 32,
+            0,
+            0,
+            self.fetched,
+        ];
+        if self.kind.has_access() {
+            record[1] = flag(self.privileged, 33)
+                | flag(self.access == Access::Execute, 34)
+                | flag(self.access != Access::Write, 35)
+                | match self.kind {
+                    EventKind::WalkAbort => CLASS_TT,
+                    _ => CLASS_IN,
+                };
+            record[2] = self.iova;
+        }
+        record
+    }
+}
+
+impl Smmu {
+    pub(super) fn record(&mut self, event: Event) {
+        let queue = self.regs.event_queue();
+        let (prod, cons) = (self.regs.eventq_prod, self.regs.eventq_cons);
+        let stopped = self.regs.errors() & EVENTQ_ABT_ERR != 0;
+        if self.regs.cr0.effective & EVENTQEN == 0 || stopped {
+            return;
+        }
+        if queue.is_full(prod, cons) {
+            // A second overflow before the first is acknowledged does not show.
+            if (prod ^ cons) & OVERFLOW == 0 {
+                self.regs.eventq_prod ^= OVERFLOW;
+            }
+            return;
+        }
+        let pa = queue.address(prod);
+        if self.fail_event_write || !self.memory.is_ram(pa) {
+            self.fail_event_write = false;
+            self.raise_error(EVENTQ_ABT_ERR);
+            return;
+        }
+        let bytes: Vec<u8> = event
+            .record()
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        self.memory.device_write(pa, &bytes);
+        self.regs.eventq_prod = queue.next(prod) | prod & OVERFLOW;
+        // §3.18.2: only when the queue was empty before.
+        if queue.used(prod, cons) == Some(0) && self.regs.irqs_enabled() & EVENTQ_IRQEN != 0 {
+            self.interrupts.push(Irq::Event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_by_their_literal_layout() {
+        let event = Event {
+            kind: EventKind::Translation,
+            stream: 0x108,
+            iova: 0xdead_b000,
+            access: Access::Read,
+            privileged: false,
+            fetched: 0,
+        };
+        // §7.3.13: RnW is bit 99, CLASS bits 105:104.
+        let record = [0x108_0000_0010, 0x0208_0000_0000, 0xdead_b000, 0];
+        assert_eq!(event.record(), record);
+        let event = Event {
+            access: Access::Write,
+            ..event
+        };
+        assert_eq!(event.record()[1], 0x0200_0000_0000);
+        let event = Event {
+            kind: EventKind::BadSte,
+            ..event
+        };
+        assert_eq!(event.record(), [0x108_0000_0004, 0, 0, 0]);
+    }
+}

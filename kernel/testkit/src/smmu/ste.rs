@@ -1,0 +1,166 @@
+//! Stream table entries and the descriptors that lead to them
+//! (IHI 0070 §5.1, §5.2).
+
+use super::command::World;
+use super::features::Features;
+use super::regs::E2H;
+use super::rule;
+
+/// 64 bytes of configuration: an STE or a CD.
+pub(super) type Words = [u64; 8];
+
+const VALID: u64 = 1;
+const CONFIG: u64 = 0b111 << 1;
+const S1_CONTEXT_PTR: u64 = 0x00ff_ffff_ffff_ffc0;
+const S1_CD_MAX: u64 = 0x1f << 59;
+const RESERVED_0: u64 = 0b111 << 56;
+const S1_STALLD: u64 = 1 << 27;
+const STRW: u64 = 0b11 << 30;
+const RESERVED_1: u64 = 0b111 << 41;
+const SW_RESERVED: u64 = 0xf << 20;
+const PRIVCFG_SHIFT: u32 = 48;
+
+/// What an STE makes of a stream's transactions.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ste {
+    /// C_BAD_STE, and why.
+    Illegal(&'static str),
+    /// Silently.
+    Abort,
+    Bypass,
+    Stage1(Stage1),
+}
+
+/// Stage 1 translates, stage 2 does not.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stage1 {
+    /// Where the context descriptor is.
+    pub cd: u64,
+    pub world: World,
+    /// The tag of its translations; 0 where there are none.
+    pub vmid: u16,
+    /// Every transaction counts as privileged.
+    pub privileged: bool,
+}
+
+impl Ste {
+    /// §5.2.2, validity of STE.
+    pub fn decode(words: &Words, features: &Features, cr2: u32) -> Self {
+        let [first, second, third, ..] = *words;
+        if first & VALID == 0 {
+            return Self::Illegal("V is 0");
+        }
+        match (first & CONFIG) >> 1 {
+            0b000..=0b011 => return Self::Abort,
+            0b100 => return Self::Bypass,
+            0b101 => {}
+            _ if !features.vmids => return Self::Illegal("stage 2 without IDR0.S2P"),
+            _ => {
+                rule(false, "§5.2: stage 2, which this model does not walk");
+                return Self::Illegal("stage 2");
+            }
+        }
+        if first & RESERVED_0 != 0 || second & RESERVED_1 != 0 {
+            return Self::Illegal("reserved bits are set");
+        }
+        if second & S1_STALLD != 0 {
+            return Self::Illegal("S1STALLD, though IDR0.STALL_MODEL has no stalls");
+        }
+        if first & S1_CD_MAX != 0 {
+            rule(false, "§5.2: S1CDMax, though IDR1.SSIDSIZE is 0");
+        }
+        let cd = first & S1_CONTEXT_PTR;
+        if cd >> features.output_bits != 0 {
+            return Self::Illegal("S1ContextPtr is beyond the output size");
+        }
+        let world = match (second & STRW) >> 30 {
+            0b00 => World::El1,
+            _ if !features.hyp => {
+                rule(false, "§5.2: STRW without IDR0.Hyp (RES0)");
+                World::El1
+            }
+            0b10 if cr2 & E2H == 0 => World::El2,
+            0b10 => World::El2E2h,
+            _ => return Self::Illegal("a reserved STRW"),
+        };
+        let tagged = features.vmids && world == World::El1;
+        Self::Stage1(Stage1 {
+            cd,
+            world,
+            vmid: if tagged { third as u16 } else { 0 },
+            privileged: second >> PRIVCFG_SHIFT & 0b11 == 0b11,
+        })
+    }
+
+    /// The bits that hardware looks at in an STE whose first word is `first`:
+    /// none but V of an invalid one, no more than Config of an aborting one.
+    pub fn used(first: u64) -> Option<Words> {
+        if first & VALID == 0 {
+            return None;
+        }
+        let all = !SW_RESERVED;
+        Some(match (first & CONFIG) >> 1 {
+            0b000..=0b011 => [VALID | CONFIG, 0, 0, 0, 0, 0, 0, 0],
+            // Attributes, overrides; no pointer.
+            0b100 => [VALID | CONFIG, all & !0xff, 0, 0, 0, 0, 0, 0],
+            0b101 => [!0, all, 0xffff, 0, 0, 0, 0, 0],
+            _ => [!0, all, !0, !0, !0, !0, !0, !0],
+        })
+    }
+}
+
+/// A level 1 descriptor of a 2-level table: the array, and how many STEs of it
+/// are valid, as log2 (§5.1).
+pub(super) fn level1(raw: u64, split: u32) -> Option<(u64, u32)> {
+    match (raw & 0x1f) as u32 {
+        span @ 1..=11 if span <= split + 1 => {
+            let bits = span - 1;
+            let array = raw & S1_CONTEXT_PTR;
+            rule(
+                array & ((1 << (bits + 6)) - 1) == 0,
+                "§5.1: L2Ptr is not aligned to the array's size",
+            );
+            rule(
+                raw & !(S1_CONTEXT_PTR | 0x1f) == 0,
+                "§5.1: reserved bits are set in an L1STD",
+            );
+            Some((array, bits))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(words: [u64; 3]) -> Ste {
+        let [a, b, c] = words;
+        Ste::decode(&[a, b, c, 0, 0, 0, 0, 0], &Features::virt(), 0)
+    }
+
+    #[test]
+    fn configurations_by_their_literal_values() {
+        assert_eq!(decode([0, 0, 0]), Ste::Illegal("V is 0"));
+        assert_eq!(decode([1, 0, 0]), Ste::Abort);
+        assert_eq!(decode([1 | 0b100 << 1, 0, 0]), Ste::Bypass);
+        let stage1 = Ste::Stage1(Stage1 {
+            cd: 0x4000_0040,
+            world: World::El1,
+            vmid: 3,
+            privileged: false,
+        });
+        assert_eq!(decode([0x4000_004b, 0, 3]), stage1);
+        assert!(matches!(decode([0x4000_004b, 1 << 27, 0]), Ste::Illegal(_)));
+        assert!(matches!(decode([1 << 50 | 0xb, 0, 0]), Ste::Illegal(_)));
+    }
+
+    #[test]
+    fn level_1_spans() {
+        assert_eq!(level1(0, 8), None);
+        assert_eq!(level1(0x4000_0009, 8), Some((0x4000_0000, 8)));
+        // More than the split has, and reserved.
+        assert_eq!(level1(0x4000_000a, 8), None);
+        assert_eq!(level1(0x4000_000c, 10), None);
+    }
+}
