@@ -70,6 +70,18 @@ impl<P: Machine> Smmu<P> {
         }
     }
 
+    /// GERROR, and the errors in it that are active. Reserved bits read as 0: if one
+    /// does not, it is not the SMMU that answers, and whoever waits for it will run
+    /// into a limit of its own.
+    pub fn active_errors(&self) -> (u32, u32) {
+        let gerror = self.window.read(regs::GERROR).get();
+        let active = gerror ^ self.window.read(regs::GERRORN).get();
+        if (gerror | active) >> ERRORS != 0 {
+            return (gerror, 0);
+        }
+        (gerror, active)
+    }
+
     /// Deals with the active global errors (IHI 0070 §7.5). An error says that the
     /// command queue will not go on.
     pub fn serve_errors(&self) -> Result<(), Fault> {
@@ -77,44 +89,44 @@ impl<P: Machine> Smmu<P> {
             return Err(self.not_running());
         }
         let serving = self.errors.lock();
-        let gerror = self.window.read(regs::GERROR);
-        let active = gerror.get() ^ self.window.read(regs::GERRORN).get();
-        // Reserved bits read as 0: if one does not, it is not the SMMU that answers,
-        // and whoever waits for it will run into its own limit.
-        if active == 0 || gerror.get() >> ERRORS != 0 {
+        let (gerror, active) = self.active_errors();
+        if active == 0 {
             return Ok(());
         }
-        let commands = regs::GERROR::CMDQ_ERR
-            .is_set(active)
-            .then(|| self.commands.recover());
+        let stopped = regs::GERROR::CMDQ_ERR.is_set(active);
+        let commands = stopped.then(|| self.commands.recover());
         let failed = regs::GERROR::SFM_ERR.is_set(active);
         if failed {
-            self.enter(State::Failed);
+            self.give_up();
         }
-        match commands {
-            // An error that stays active keeps the queue where it is.
-            Some(Err(_)) => {
-                let others = gerror.get() ^ regs::GERROR::CMDQ_ERR::SET.value;
-                self.window.write(regs::GERRORN, others);
-            }
-            _ => self.window.write(regs::GERRORN, gerror.get()),
-        }
+        // An error of the queue that stays active keeps it where it is.
+        let open = match commands {
+            Some(Err(_)) => regs::GERROR::CMDQ_ERR::SET.value,
+            _ => 0,
+        };
+        self.window.write(regs::GERRORN, gerror ^ open);
         drop(serving);
         self.counters.errors.add();
         let name = self.name();
         log::error!("{name}: global error: {}", names(active).join(", "));
-        if failed {
-            // It aborts everything by itself; this only makes it last.
-            self.window.write(regs::CR0, 0u32);
-            return Err(self.not_running());
-        }
         match commands {
+            _ if failed => Err(self.not_running()),
             Some(Ok(Recovery::Skipped(command))) => {
-                log::error!("{name}: illegal command {:#018x?} was skipped", command.0);
+                let [low, high] = command.0;
+                log::error!("{name}: skipped the illegal command {high:#x} {low:#x}");
                 Ok(())
             }
             Some(Err(fault)) => Err(fault),
             Some(Ok(Recovery::Retry)) | None => Ok(()),
+        }
+    }
+
+    /// In service failure mode everything aborts; turning it off makes that last.
+    fn give_up(&self) {
+        self.enter(State::Failed);
+        let off = self.window.write_acked(regs::CR0, regs::CR0ACK, 0u32);
+        if let Err(fault) = off {
+            log::error!("{}: {fault}", self.name());
         }
     }
 }

@@ -23,6 +23,7 @@ impl<P: Machine> Smmu<P> {
         }
         window.abort_bypass()?;
         self.set_cr0(0)?;
+        self.enter(State::Told);
         self.configure();
         let checks = if self.features.ats {
             regs::CR0::ATSCHK::SET.value
@@ -62,7 +63,10 @@ impl<P: Machine> Smmu<P> {
         self.streams.lock().table.install(window);
         self.commands.install();
         // An error from before, still active, would keep the queue from starting.
-        window.write(regs::GERRORN, window.read(regs::GERROR).get());
+        let (gerror, active) = self.active_errors();
+        if active != 0 {
+            window.write(regs::GERRORN, gerror);
+        }
     }
 
     /// Drops everything that the hardware has cached. Configuration goes first:
@@ -89,12 +93,11 @@ impl<P: Machine> Smmu<P> {
     /// Turns translation off, everything aborting, and returns when no structure in
     /// memory is in use any more. On an error some may be.
     pub fn stop(&self) -> Result<(), Fault> {
-        match self.state() {
-            State::Stopped => return Ok(()),
-            State::Failed => return Err(self.not_running()),
-            State::New | State::Commands | State::Running => {}
-        }
-        let stopped = self.turn_off();
+        let stopped = match self.state() {
+            State::New | State::Stopped => Ok(()),
+            State::Failed => Err(self.not_running()),
+            State::Told | State::Commands | State::Running => self.turn_off(),
+        };
         self.enter(if stopped.is_ok() {
             State::Stopped
         } else {
@@ -106,7 +109,7 @@ impl<P: Machine> Smmu<P> {
     fn turn_off(&self) -> Result<(), Fault> {
         let window = &self.window;
         window.abort_bypass()?;
-        if self.state() != State::New {
+        if self.state() != State::Told {
             let enables = self.enables.load(Ordering::Relaxed);
             self.set_cr0(enables & !regs::CR0::SMMUEN::SET.value)?;
             self.enter(State::Commands);

@@ -25,8 +25,10 @@ use crate::window::Window;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// Its registers have only been read.
+    /// It has not been told of any memory.
     New,
+    /// It has, but does not take commands.
+    Told,
     /// It takes commands; translation is not on yet, or not any more.
     Commands,
     /// It translates.
@@ -138,9 +140,10 @@ impl<P: Machine> Smmu<P> {
     pub fn state(&self) -> State {
         match self.state.load(Ordering::Acquire) {
             0 => State::New,
-            1 => State::Commands,
-            2 => State::Running,
-            3 => State::Stopped,
+            1 => State::Told,
+            2 => State::Commands,
+            3 => State::Running,
+            4 => State::Stopped,
             _ => State::Failed,
         }
     }
@@ -204,7 +207,7 @@ impl<'a, P: Machine> Batch<'a, P> {
                 smmu.commands.push(count, commands, || smmu.serve_errors())
             }
             State::Stopped => Ok(()),
-            State::New | State::Failed => Err(smmu.not_running()),
+            _ => Err(smmu.not_running()),
         }
     }
 
@@ -220,7 +223,7 @@ impl<'a, P: Machine> Batch<'a, P> {
                     .sync(count, commands, || smmu.serve_errors())?;
             }
             State::Stopped => return Ok(()),
-            State::New | State::Failed => return Err(smmu.not_running()),
+            _ => return Err(smmu.not_running()),
         }
         if smmu.commands.skipped() == self.skipped {
             return Ok(());

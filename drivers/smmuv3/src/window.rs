@@ -37,7 +37,9 @@ impl<P: Platform> Window<P> {
         self.mmio.write64(register.offset, value.into());
     }
 
-    /// Writes a control register and waits until its twin shows the value.
+    /// Writes a control register and waits until its twin shows the value. A bit
+    /// must not change again before its last change was acknowledged (IHI 0070
+    /// §6.3.9), so it waits before the write too.
     pub fn write_acked<F: RegisterLongName>(
         &self,
         register: Register<u32, F>,
@@ -45,6 +47,10 @@ impl<P: Platform> Window<P> {
         value: impl Into<u32>,
     ) -> Result<(), Fault> {
         let value = value.into();
+        let before = self.read(register).get();
+        self.poll(ack, "acknowledgement of an earlier control write", |seen| {
+            seen.get() == before
+        })?;
         self.mmio.write32(register.offset, value);
         self.poll(ack, "acknowledgement of a control write", |seen| {
             seen.get() == value

@@ -1,0 +1,157 @@
+//! Coming up and going down.
+
+use mastiff_core::addr::{Iova, StreamId};
+use mastiff_core::error::Fault;
+use mastiff_testkit::bus::BusError;
+use mastiff_testkit::smmu::Features;
+use mastiff_testkit::trace::Event;
+
+use crate::bench::{BASE, Bench, NAME, map};
+
+fn variants() -> Vec<Features> {
+    vec![
+        Features::virt(),
+        Features::small(),
+        Features {
+            hyp: true,
+            ..Features::virt()
+        },
+        Features {
+            stream_bits: 32,
+            output_bits: 48,
+            ..Features::virt()
+        },
+        Features {
+            stream_bits: 0,
+            command_bits: 0,
+            event_bits: 0,
+            ..Features::small()
+        },
+        Features {
+            coherent: false,
+            ..Features::virt()
+        },
+    ]
+}
+
+#[test]
+fn every_kind_comes_up_and_aborts_strangers() {
+    for features in variants() {
+        let bench = Bench::new(features);
+        assert_eq!(bench.read(0, 0x4000_0000), Err(BusError::Aborted));
+        assert_eq!(bench.write(7, 0x4000_0000, 1), Err(BusError::Aborted));
+        let enabled: Vec<u32> = bench.sim.chip().enabled().into_iter().collect();
+        assert_eq!(enabled, [106, 109], "events and global errors");
+    }
+}
+
+#[test]
+fn the_first_write_closes_the_door() {
+    let bench = Bench::tried(Features::virt(), |sim, _| sim.trace().start());
+    let trace = bench.sim.trace().stop();
+    let first = trace.iter().find_map(|event| match *event {
+        Event::Write { pa, value } => Some((pa, value)),
+        _ => None,
+    });
+    // GBPA: the reset value with ABORT and Update (IHI 0070 §6.3.14).
+    assert_eq!(first, Some((BASE + 0x44, 0x8010_1000)));
+}
+
+#[test]
+fn it_goes_down_closed_and_gives_everything_back() {
+    for features in variants() {
+        let mut bench = Bench::new(features);
+        bench.engine.unbind(NAME).unwrap();
+        let frames = bench.frames();
+        assert_eq!(frames, 0);
+        for round in 0..3 {
+            bench.engine.bind(NAME).unwrap();
+            assert_eq!(bench.fault(), None);
+            let domain = bench.attached(0);
+            let pages = bench.pages(1, 1);
+            map(&domain, 0x1000, &pages);
+            assert_eq!(bench.read(0, 0x1000), Ok(1));
+            // What a broken user of the driver would do: leave it all there.
+            drop(pages);
+            bench.engine.unbind(NAME).unwrap();
+            assert!(bench.model().protects());
+            assert_eq!(
+                bench.read(0, 0x1000),
+                Err(BusError::Aborted),
+                "round {round}"
+            );
+            drop(domain);
+            assert_eq!(bench.frames(), frames);
+            assert!(bench.sim.chip().enabled().is_empty());
+            assert_eq!(bench.sim.windows(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_outlives_the_instance_is_dead_but_harmless() {
+    let mut bench = Bench::virt();
+    let iommu = bench.iommu();
+    let domain = bench.attached(8);
+    let pages = bench.pages(1, 1);
+    map(&domain, 0x1000, &pages);
+    bench.engine.unbind(NAME).unwrap();
+    assert_eq!(domain.unmap(Iova(0x1000), 0x1000), Ok(()));
+    assert_eq!(domain.attach(StreamId(8)), Err(Fault::Revoked));
+    assert_eq!(iommu.paging_domain().err(), Some(Fault::Revoked));
+    assert_eq!(iommu.block(StreamId(8)), Ok(()));
+    assert_eq!(iommu.status().streams_attached, 0);
+}
+
+#[test]
+fn what_it_cannot_run_is_left_alone() {
+    let cases = [
+        (
+            Features {
+                granules: [false, true, true],
+                ..Features::virt()
+            },
+            "4 KiB granule",
+        ),
+        (
+            Features {
+                revision: 0x11,
+                ..Features::virt()
+            },
+            "not version 3",
+        ),
+    ];
+    for (features, why) in cases {
+        let bench = Bench::tried(features, |sim, _| sim.trace().start());
+        let fault = bench.fault().unwrap().to_string();
+        assert!(fault.contains(why), "{fault}");
+        assert_eq!(bench.frames(), 0);
+        let trace = bench.sim.trace().stop();
+        let wrote = |event: &Event| matches!(event, Event::Write { .. });
+        assert!(!trace.iter().any(wrote), "its registers were written");
+    }
+}
+
+#[test]
+fn a_register_that_is_never_acknowledged_is_named() {
+    let bench = Bench::slow(Features::virt(), u32::MAX);
+    match bench.fault() {
+        Some(Fault::Timeout { register, seen, .. }) => {
+            assert_eq!((register, seen), ("SMMU_GBPA", 0x8010_1000));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.frames(), 0);
+}
+
+#[test]
+fn it_waits_for_hardware_that_takes_its_time() {
+    let bench = Bench::slow(Features::virt(), 200);
+    assert_eq!(bench.fault(), None);
+    let domain = bench.attached(8);
+    let pages = bench.pages(1, 5);
+    map(&domain, 0, &pages);
+    assert_eq!(bench.read(8, 0), Ok(5));
+    domain.unmap(Iova(0), 0x1000).unwrap();
+    assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
+}

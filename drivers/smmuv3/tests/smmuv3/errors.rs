@@ -1,0 +1,157 @@
+//! The hardware refuses, stalls, or breaks down.
+
+use mastiff_core::addr::{Iova, PAGE, StreamId};
+use mastiff_core::error::Fault;
+use mastiff_core::platform::Pages;
+use mastiff_testkit::bus::BusError;
+use mastiff_testkit::smmu::Trouble;
+
+use crate::bench::{Bench, NAME, map, map_at};
+
+#[test]
+fn an_illegal_command_is_skipped_and_its_caller_told() {
+    let bench = Bench::virt();
+    let domain = bench.attached(8);
+    let pages = bench.pages(2, 1);
+    map(&domain, 0, &pages);
+    assert_eq!((bench.read(8, 0), bench.read(8, PAGE)), (Ok(1), Ok(2)));
+    bench.model().make(Trouble::IllegalCommand);
+    let fault = domain.unmap(Iova(0), PAGE).unwrap_err();
+    assert!(fault.to_string().contains("CERROR_ILL"), "{fault}");
+    assert_eq!(bench.iommu().status().errors, 1);
+    // The invalidation did not take place, and that is why the caller was told.
+    assert_eq!(bench.read(8, 0), Ok(1));
+    // The queue goes on.
+    assert_eq!(domain.unmap(Iova(PAGE), PAGE), Ok(()));
+    assert_eq!(bench.read(8, PAGE), Err(BusError::Aborted));
+}
+
+#[test]
+fn a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
+    let bench = Bench::virt();
+    let domain = bench.attached(8);
+    let pages = bench.pages(2, 1);
+    map(&domain, 0, &pages);
+    bench.model().make(Trouble::CommandAbort);
+    bench.model().make(Trouble::CommandAbort);
+    assert_eq!(domain.unmap(Iova(0), PAGE), Ok(()));
+    assert_eq!(bench.iommu().status().errors, 2);
+    for _ in 0..20 {
+        bench.model().make(Trouble::CommandAbort);
+    }
+    let fault = domain.unmap(Iova(PAGE), PAGE).unwrap_err();
+    assert!(fault.to_string().contains("CERROR_ABT"), "{fault}");
+    assert!(domain.attach(StreamId(9)).is_err());
+    assert!(bench.iommu().block(StreamId(8)).is_err());
+}
+
+#[test]
+fn a_sync_that_does_not_come_is_an_error_for_the_unmapping() {
+    let bench = Bench::virt();
+    let domain = bench.attached(8);
+    let pages = bench.pages(3, 1);
+    map(&domain, 0, &pages);
+    for page in 0..3 {
+        bench.read(8, page * PAGE).unwrap();
+    }
+    bench.model().freeze(true);
+    let fault = domain.unmap(Iova(0), PAGE).unwrap_err();
+    let Fault::Timeout { register, us, .. } = fault else {
+        panic!("{fault:?}");
+    };
+    assert_eq!((register, us), ("SMMU_CMDQ_CONS", 1_000_000));
+    // Whoever comes next does not wait as long for the same news.
+    let fault = domain.unmap(Iova(PAGE), PAGE).unwrap_err();
+    assert!(
+        matches!(fault, Fault::Timeout { us: 1_000, .. }),
+        "{fault:?}"
+    );
+    bench.model().freeze(false);
+    assert_eq!(domain.unmap(Iova(2 * PAGE), PAGE), Ok(()));
+    for page in 0..3 {
+        assert_eq!(bench.read(8, page * PAGE), Err(BusError::Aborted));
+    }
+}
+
+#[test]
+fn nothing_is_reused_that_the_hardware_may_still_use() {
+    let bench = Bench::virt();
+    let domain = bench.attached(8);
+    let asid = domain.tag();
+    let pages = bench.pages(1, 1);
+    map(&domain, 0, &pages);
+    bench.read(8, 0).unwrap();
+    let frames = bench.frames();
+    bench.model().freeze(true);
+    assert!(bench.iommu().block(StreamId(8)).is_err());
+    assert_eq!(
+        bench.iommu().live_streams(),
+        [StreamId(8)],
+        "it may still pass"
+    );
+    drop(domain);
+    assert_eq!(bench.frames(), frames, "an entry may still point there");
+    bench.model().freeze(false);
+    bench.iommu().block(StreamId(8)).unwrap();
+    assert!(bench.frames() < frames);
+    assert_eq!(bench.domain().tag(), asid);
+
+    let unattached = bench.domain();
+    map(&unattached, 0, &pages);
+    let frames = bench.frames();
+    let asid = unattached.tag();
+    bench.model().freeze(true);
+    drop(unattached);
+    bench.model().freeze(false);
+    // The CD's page is parked; the tables are as lost, but not counted as that.
+    let memory = bench.sim.memory();
+    assert_eq!(memory.live() + memory.quarantined(), frames);
+    assert_eq!(memory.quarantined(), 1);
+    assert_ne!(bench.domain().tag(), asid);
+}
+
+#[test]
+fn an_attachment_that_cannot_be_completed_is_none() {
+    let bench = Bench::virt();
+    let domain = bench.domain();
+    let pages = bench.pages(1, 1);
+    map(&domain, 0, &pages);
+    bench.model().freeze(true);
+    assert!(domain.attach(StreamId(8)).is_err());
+    bench.model().freeze(false);
+    bench.iommu().block(StreamId(8)).unwrap();
+    assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
+    assert!(bench.iommu().live_streams().is_empty());
+    domain.attach(StreamId(8)).unwrap();
+    assert_eq!(bench.read(8, 0), Ok(1));
+}
+
+#[test]
+fn service_failure_ends_it() {
+    let mut bench = Bench::virt();
+    let domain = bench.attached(8);
+    let pages = bench.pages(1, 1);
+    map(&domain, 0, &pages);
+    bench.model().make(Trouble::ServiceFailure);
+    bench.serve();
+    assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
+    let fault = domain.unmap(Iova(0), PAGE).unwrap_err();
+    assert!(fault.to_string().contains("failed"), "{fault}");
+    assert!(domain.attach(StreamId(9)).is_err());
+    assert!(bench.iommu().paging_domain().is_err());
+    assert_eq!(
+        map_at(&domain, 0x9000, pages.pa().0, PAGE),
+        Ok(()),
+        "no hardware is asked"
+    );
+    let frames = bench.frames();
+    drop(domain);
+    bench.engine.unbind(NAME).unwrap();
+    let memory = bench.sim.memory();
+    assert_eq!(
+        memory.live() + memory.quarantined(),
+        frames,
+        "nothing is known to be unused"
+    );
+    assert!(bench.model().protects());
+}
