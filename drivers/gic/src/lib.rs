@@ -11,7 +11,7 @@
 //! - `v2`, `v2m`: GICv2 and its message frames
 //! - `v3`, `redistributor`: GICv3, whose CPU interface is a matter of system
 //!   registers and so comes from the board as a
-//!   [`CpuInterface`](mastiff_core::cpu_interface::CpuInterface)
+//!   [`CpuInterface`]
 //! - `lpi`, `its`: message interrupts of a GICv3
 //! - `shared`: the memory that these share with the hardware
 //!

@@ -97,8 +97,9 @@ impl<P: Platform> Lpis<P> {
         self.used.lock()[n as usize / 64] &= !(1 << (n % 64));
     }
 
-    /// Configures an LPI. The redistributor may have the old configuration cached
-    /// until the ITS makes it look again.
+    /// Configures an LPI. That takes effect with the next commands: their queue is
+    /// published after this, and the redistributor may have the old configuration
+    /// cached until one of them makes it look again.
     pub fn set_enabled(&self, lpi: u32, enabled: bool) {
         let byte = if enabled {
             gicr::lpi_enabled(PRIORITY)
@@ -106,7 +107,6 @@ impl<P: Platform> Lpis<P> {
             gicr::lpi_disabled(PRIORITY)
         };
         self.config.store_byte((lpi - FIRST_LPI) as usize, byte);
-        self.config.publish();
     }
 }
 

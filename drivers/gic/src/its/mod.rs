@@ -155,29 +155,41 @@ impl<P: Platform> Its<P> {
             .run(&self.chip.platform, &self.regs, &batch, sync)
     }
 
-    /// Finds a free event of a device, which gets a table if it has none.
-    fn reserve(&self, state: &mut State<P>, id: u32) -> Result<u32, Fault> {
+    /// Sees to it that the ITS knows a device.
+    fn map_device(&self, state: &mut State<P>, id: u32) -> Result<(), Fault> {
         let platform = &self.chip.platform;
         if !state.devices.contains_key(&id) {
             state.table.make_room(platform, id)?;
             let bytes = self.typer.itt_entry() << self.event_bits();
             let coherent = state.table.first.coherent();
-            let itt = Shared::zeroed(platform, bytes, PAGE, coherent)?;
             let device = Device {
-                itt,
+                itt: Shared::zeroed(platform, bytes, PAGE, coherent)?,
                 mapped: false,
                 events: 0,
             };
             state.devices.insert(id, device);
         }
-        let events = 1 << self.event_bits();
-        let device = state
-            .devices
-            .get_mut(&id)
-            .filter(|device| device.events.trailing_ones() < events);
+        let Some(device) = state.devices.get(&id).filter(|device| !device.mapped) else {
+            return Ok(());
+        };
+        // If it fails the table stays, for the ITS may have it all the same.
+        let map = Command::map_device(id, device.itt.at(), self.event_bits());
+        self.run(state, &[map])?;
+        if let Some(device) = state.devices.get_mut(&id) {
+            device.mapped = true;
+        }
+        Ok(())
+    }
+
+    /// Reserves an event of a device.
+    fn reserve(&self, state: &mut State<P>, id: u32) -> Result<u32, Fault> {
+        self.map_device(state, id)?;
+        let limit = 1 << self.event_bits();
+        let free = |device: &&mut Device<P>| device.events.trailing_ones() < limit;
+        let device = state.devices.get_mut(&id).filter(free);
         let device = device.ok_or(Fault::Exhausted {
             what: "ITS event of the device",
-            limit: u64::from(events),
+            limit: u64::from(limit),
         })?;
         let event = device.events.trailing_ones();
         device.events |= 1 << event;
@@ -190,36 +202,30 @@ impl<P: Platform> Its<P> {
 
     /// Has the ITS translate a device's event to an LPI.
     fn connect(&self, state: &mut State<P>, id: u32, event: u32, lpi: u32) -> Result<(), Fault> {
-        let mut commands = Vec::with_capacity(3);
-        if let Some(device) = state.devices.get(&id).filter(|device| !device.mapped) {
-            commands.push(Command::map_device(id, device.itt.at(), self.event_bits()));
-        }
-        commands.push(Command::map_event(id, event, lpi, COLLECTION));
-        commands.push(Command::reload(id, event));
-        self.run(state, &commands)?;
+        let map = Command::map_event(id, event, lpi, COLLECTION);
+        self.run(state, &[map, Command::reload(id, event)])
+    }
+
+    /// Undoes [`Its::connect`], and [`Its::reserve`] with it.
+    fn disconnect(&self, state: &mut State<P>, id: u32, event: u32) -> Result<(), Fault> {
+        self.run(
+            state,
+            &[Command::reload(id, event), Command::discard(id, event)],
+        )?;
         if let Some(device) = state.devices.get_mut(&id) {
-            device.mapped = true;
+            device.events &= !(1 << event);
         }
         Ok(())
     }
 
-    /// Undoes [`Its::connect`], and forgets a device with its last event.
-    fn disconnect(&self, state: &mut State<P>, id: u32, event: u32) -> Result<(), Fault> {
-        let Some(device) = state.devices.get(&id) else {
-            return Ok(());
-        };
-        let left = device.events & !(1 << event);
-        let mut commands = Vec::with_capacity(3);
-        commands.push(Command::reload(id, event));
-        commands.push(Command::discard(id, event));
-        if left == 0 {
-            commands.push(Command::unmap_device(id));
-        }
-        self.run(state, &commands)?;
-        if left == 0 {
+    /// Takes the table from a device that has no events any more. Where the ITS does
+    /// not let go of it, the device keeps it for its next event.
+    fn unmap_if_idle(&self, state: &mut State<P>, id: u32) -> Result<(), Fault> {
+        let idle = |device: &&mut Device<P>| device.events == 0;
+        if let Some(device) = state.devices.get_mut(&id).filter(idle) {
+            device.mapped = false;
+            self.run(state, &[Command::unmap_device(id)])?;
             state.devices.remove(&id);
-        } else if let Some(device) = state.devices.get_mut(&id) {
-            device.events = left;
         }
         Ok(())
     }
@@ -249,9 +255,18 @@ impl<P: Platform> MsiChip for Its<P> {
     fn release(&self, vector: &MsiVector) {
         let mut state = self.state.lock();
         self.lpis.set_enabled(vector.intid, false);
-        match self.disconnect(&mut state, vector.requester, vector.data) {
-            Ok(()) => self.lpis.give_back(vector.intid),
-            Err(fault) => log::error!("LPI {} is lost: {fault}", vector.intid),
+        let MsiVector {
+            requester,
+            intid,
+            data,
+            ..
+        } = *vector;
+        match self.disconnect(&mut state, requester, data) {
+            Ok(()) => self.lpis.give_back(intid),
+            Err(fault) => log::error!("LPI {intid} is lost: {fault}"),
+        }
+        if let Err(fault) = self.unmap_if_idle(&mut state, requester) {
+            log::error!("the ITS keeps device {requester:#x}: {fault}");
         }
     }
 }

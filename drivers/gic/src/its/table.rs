@@ -63,13 +63,13 @@ impl<P: Platform> Table<P> {
         })
     }
 
-    /// Sees to it that entry `id` has memory.
+    /// Sees to it that entry `id` has memory when the next command is carried out.
     pub fn make_room(&mut self, platform: &P, id: u32) -> Result<(), Fault> {
         let id = u64::from(id);
         if id >= self.entries {
-            return Err(Fault::Exhausted {
-                what: "DeviceID of the ITS (the device's is beyond)",
-                limit: self.entries,
+            return Err(Fault::Unsupported {
+                what: "a DeviceID beyond those that the ITS has",
+                seen: id,
             });
         }
         let Some(leaves) = &mut self.leaves else {
@@ -82,7 +82,6 @@ impl<P: Platform> Table<P> {
         let coherent = self.first.coherent();
         let leaf = Shared::zeroed(platform, self.page, self.page, coherent)?;
         self.first.store(8 * index as usize, &[VALID | leaf.at()]);
-        self.first.publish();
         leaves.insert(index, leaf);
         Ok(())
     }

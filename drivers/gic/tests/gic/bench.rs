@@ -75,6 +75,8 @@ pub struct Bench {
     pub model: Model,
     pub diary: Diary,
     pub functions: [Function; 2],
+    /// The bus' `msi-map-mask`.
+    pub mask: u32,
     pub its: Option<Shared<Its>>,
     pub redistributor: Option<Shared<Redistributor>>,
 }
@@ -89,6 +91,7 @@ impl Bench {
             model: Model::new(v3),
             diary: Diary::default(),
             functions: Default::default(),
+            mask: u32::MAX,
             its: None,
             redistributor: None,
         }
@@ -142,6 +145,7 @@ impl Bench {
             .node("bus", |n| {
                 n.compatible(&["test,bus"])
                     .cells("msi-map", &[0, 2, 0, 0x1_0000])
+                    .u32("msi-map-mask", self.mask)
             })
             .tree()
             .unwrap()
@@ -179,7 +183,8 @@ impl Bench {
         self.tree(|n| {
             gic(n
                 .compatible(&["arm,gic-v3"])
-                .reg(&[(GICD, 0x1_0000), (GICR, 2 * GICR_LEN)])
+                // Room for more CPUs than there are, as on QEMU.
+                .reg(&[(GICD, 0x1_0000), (GICR, 3 * GICR_LEN)])
                 .node("its@8080000", |n| {
                     its(n
                         .compatible(&["arm,gic-v3-its"])

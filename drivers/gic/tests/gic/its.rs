@@ -46,6 +46,15 @@ fn messages_arrive_at_their_functions() {
 }
 
 #[test]
+fn redistributors_go_by_number_or_by_address() {
+    let bench = Bench::v3();
+    its(&bench).target = 0x080c_0000;
+    its(&bench).by_address = true;
+    let _engine = bench.start(bench.v3_tree());
+    assert_works(&bench);
+}
+
+#[test]
 fn every_shape_of_tables_works() {
     for two_levels in [true, false] {
         for page_size in [None, Some(0), Some(1), Some(2)] {
@@ -103,7 +112,7 @@ fn what_is_released_is_silent_and_can_be_had_again() {
     its(&bench).done.clear();
     let pages = bench.sim.memory().live();
     engine.unbind(FIRST).unwrap();
-    assert_eq!(its(&bench).done, ["INV", "DISCARD", "MAPD", "SYNC"]);
+    assert_eq!(its(&bench).done, ["INV", "DISCARD", "SYNC", "MAPD", "SYNC"]);
     assert_eq!(
         bench.sim.memory().live(),
         pages - 1,
@@ -118,6 +127,31 @@ fn what_is_released_is_silent_and_can_be_had_again() {
     }
     engine.bind(FIRST).unwrap();
     assert_works(&bench);
+}
+
+#[test]
+fn functions_that_look_alike_share_a_table_and_no_events() {
+    let mut bench = Bench::v3();
+    bench.mask = 0;
+    let mut engine = bench.start(bench.v3_tree());
+    let messages = bench
+        .functions
+        .each_ref()
+        .map(|function| function.message());
+    assert_eq!(messages, [Some((DOORBELL, 0)), Some((DOORBELL, 1))]);
+    bench.diary.take();
+    its(&bench).message(0, 1);
+    assert_eq!(bench.interrupt(), [format!("{SECOND}: interrupt")]);
+    its(&bench).done.clear();
+    engine.unbind(FIRST).unwrap();
+    assert_eq!(its(&bench).done, ["INV", "DISCARD", "SYNC"]);
+    bench.diary.take();
+    for event in [0, 1] {
+        its(&bench).message(0, event);
+    }
+    assert_eq!(bench.interrupt(), [format!("{SECOND}: interrupt")]);
+    drop(engine);
+    bench.assert_clean();
 }
 
 #[test]
@@ -199,13 +233,37 @@ fn an_its_that_hangs_at_its_start_is_left_out() {
 fn a_device_id_out_of_reach_is_refused() {
     let bench = Bench::v3();
     its(&bench).device_bits = 9;
-    let engine = bench.start(bench.v3_tree());
+    let mut engine = bench.start(bench.v3_tree());
     assert!(bench.functions[0].message().is_some());
     let fault = fault(&engine, SECOND);
     assert!(
-        matches!(fault, Some(Fault::Exhausted { limit: 0x200, .. })),
+        matches!(fault, Some(Fault::Unsupported { seen: 0x310, .. })),
         "{fault:?}"
     );
+    // However often it is tried, that costs nothing.
+    for _ in 0..LPIS {
+        engine.bind(SECOND).unwrap_err();
+    }
+    engine.unbind(FIRST).unwrap();
+    engine.bind(FIRST).unwrap();
+}
+
+#[test]
+fn what_cannot_be_released_is_silent_all_the_same() {
+    let bench = Bench::v3();
+    let mut engine = bench.start(bench.v3_tree());
+    // DISCARD.
+    its(&bench).refuses = Some(0x0f);
+    engine.unbind(FIRST).unwrap();
+    bench.diary.take();
+    its(&bench).message(FIRST_ID, 0);
+    bench.sim.advance_us(1);
+    assert!(!bench.model.signals());
+    engine.bind(FIRST).unwrap();
+    assert_eq!(bench.functions[0].message(), Some((DOORBELL, 1)));
+    bench.diary.take();
+    its(&bench).message(FIRST_ID, 1);
+    assert_eq!(bench.interrupt(), [format!("{FIRST}: interrupt")]);
 }
 
 #[test]

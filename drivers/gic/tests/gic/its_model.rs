@@ -13,7 +13,7 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 /// The GIC masters the bus itself, behind no IOMMU.
 const STREAM: u32 = u32::MAX;
 /// The redistributor's number: GICR_TYPER.Processor_Number.
-pub const PROCESSOR: u64 = 5;
+const PROCESSOR: u64 = 5;
 
 fn read(port: &mut DmaPort<'_>, at: u64) -> u64 {
     let mut bytes = [0; 8];
@@ -126,6 +126,9 @@ pub struct Its {
     /// Address of the redistributor's PROPBASER content.
     pub redistributor: std::sync::Arc<std::sync::Mutex<Redistributor>>,
     pub device_bits: u64,
+    /// GITS_TYPER.PTA, and what the redistributor is called then.
+    pub by_address: bool,
+    pub target: u64,
     pub snoops: bool,
     pub two_levels: bool,
     /// GITS_BASER.Page_Size, if it is fixed.
@@ -162,6 +165,8 @@ impl Its {
             model,
             redistributor,
             device_bits: 16,
+            by_address: false,
+            target: PROCESSOR << 16,
             snoops: true,
             two_levels: true,
             page_size: None,
@@ -273,7 +278,7 @@ impl Its {
             }
             0x09 => {
                 let entry = self.entry(port, 1, third & 0xffff)?;
-                if third >> 16 & 0x7_ffff_ffff != PROCESSOR {
+                if third & 0x7_ffff_ffff_0000 != self.target {
                     return None;
                 }
                 write(port, entry, third & VALID);
@@ -302,7 +307,7 @@ impl Its {
                 self.model.state().lpis.remove(&lpi);
                 "DISCARD"
             }
-            0x05 if third >> 16 & 0x7_ffff_ffff == PROCESSOR => "SYNC",
+            0x05 if third & 0x7_ffff_ffff_0000 == self.target => "SYNC",
             _ => return None,
         })
     }
@@ -315,8 +320,11 @@ impl SimDevice for Its {
                 let quiet = !self.on() && !self.restless;
                 u64::from(self.ctlr | u32::from(quiet) << 31)
             }
-            // Physical LPIs, 8-byte entries, 16-bit events, numbers for targets.
-            (0x8, 8) => 1 | 7 << 4 | 15 << 8 | (self.device_bits - 1) << 13,
+            // Physical LPIs, 8-byte entries, 16-bit events.
+            (0x8, 8) => {
+                let pta = u64::from(self.by_address) << 19;
+                1 | 7 << 4 | 15 << 8 | (self.device_bits - 1) << 13 | pta
+            }
             (0x80, 8) => self.cbaser,
             (0x88, 8) => self.cwriter,
             (0x90, 8) => self.creadr | u64::from(self.stalled),

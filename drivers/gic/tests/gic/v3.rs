@@ -24,6 +24,8 @@ fn only_what_was_asked_for_is_on_and_comes_here() {
         assert!(line.group1, "INTID {intid}");
     }
     assert_eq!(bench.model.line(LEVEL).target, MPIDR);
+    assert!(!bench.model.line(LEVEL).edge);
+    assert!(bench.model.line(EDGE).edge);
     assert_eq!(bench.interrupt(), [""; 0]);
     for intid in [PRIVATE, EDGE] {
         bench.model.pulse(intid);
