@@ -132,7 +132,7 @@ impl Bus {
 
 /// A device's way out: DMA, interrupts, time.
 pub struct DmaPort<'a> {
-    machine: &'a Machine,
+    pub(crate) machine: &'a Machine,
 }
 
 impl DmaPort<'_> {

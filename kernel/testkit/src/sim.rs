@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use mastiff_core::irq::IrqHub;
 
-use crate::bus::{Bus, DmaTranslator, Shared, SimDevice};
+use crate::bus::{Bus, DmaPort, DmaTranslator, Shared, SimDevice};
 use crate::inject::Injections;
 use crate::irq::{MsiFrame, MsiRegisters, SimChip};
 use crate::memory::Memory;
@@ -142,6 +142,13 @@ impl Sim {
     /// Lets time pass, with the devices at work.
     pub fn advance_us(&self, us: u64) {
         self.pass(us * 1000);
+    }
+
+    /// A master's way to memory, for tests that play the master themselves.
+    pub fn port(&self) -> DmaPort<'_> {
+        DmaPort {
+            machine: &self.machine,
+        }
     }
 
     pub(crate) fn look(&self) -> u64 {
