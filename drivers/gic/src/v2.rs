@@ -41,17 +41,19 @@ pub struct Chip<M: Mmio> {
     dist: M,
     cpu: M,
     lines: u32,
+    /// The CPU that binds the GIC: all interrupts go there.
+    targets: u8,
     // ICFGR is shared by 16 interrupts, so changing it is a read and a write.
     config: Mutex<()>,
 }
 
 impl<M: Mmio> Chip<M> {
     fn new(dist: M, cpu: M) -> Self {
-        let lines = gicd::lines(dist.read32(gicd::TYPER));
         Self {
+            lines: gicd::lines(dist.read32(gicd::TYPER)),
+            targets: this_cpu(&dist),
             dist,
             cpu,
-            lines,
             config: Mutex::new(()),
         }
     }
@@ -59,15 +61,15 @@ impl<M: Mmio> Chip<M> {
     fn bank(&self) -> Bank<'_, M> {
         Bank::new(&self.dist, 0)
     }
+}
 
-    /// The bit of the calling CPU. The targets of the private interrupts are
-    /// read-only and each CPU sees its own; a GIC for one CPU has none (0).
-    fn this_cpu(&self) -> u8 {
-        (0..32)
-            .map(|intid| self.dist.read8(gicd::ITARGETSR + intid))
-            .find(|&targets| targets != 0)
-            .unwrap_or(0)
-    }
+/// The bit of the calling CPU. The targets of the private interrupts are read-only
+/// and each CPU sees its own; a GIC for one CPU has none (0).
+fn this_cpu<M: Mmio>(dist: &M) -> u8 {
+    (0..32)
+        .map(|intid| dist.read8(gicd::ITARGETSR + intid))
+        .find(|&targets| targets != 0)
+        .unwrap_or(0)
 }
 
 impl<M: Mmio> RootChip for Chip<M> {
@@ -111,7 +113,7 @@ impl<M: Mmio> IrqChip for Chip<M> {
         bank.clear_pending(intid);
         if intid >= 32 {
             let at = gicd::ITARGETSR + intid as usize;
-            self.dist.write8(at, self.this_cpu());
+            self.dist.write8(at, self.targets);
         }
         bank.enable(intid);
         Ok(())

@@ -29,11 +29,13 @@ pub fn bind<P: Platform>(
 ) -> Result<Box<dyn Bound>, ProbeError> {
     let dist = probe.mmio(0, GICD_LEN)?;
     expect_version(&dist, "GICD_PIDR2")?;
-    let redist = Redistributor::find(probe, cpu.affinity())?;
+    let affinity = cpu.affinity();
+    let redist = Redistributor::find(probe, affinity)?;
     let typer = dist.read32(gicd::TYPER);
     let chip = Arc::new(Chip {
         platform: probe.platform().clone(),
         cpu,
+        affinity,
         dist,
         redist,
         typer,
@@ -64,6 +66,8 @@ pub fn expect_version<M: Mmio>(frame: &M, name: &'static str) -> Result<(), Faul
 pub struct Chip<P: Platform> {
     pub platform: P,
     cpu: &'static dyn CpuInterface,
+    /// Of the CPU that binds the GIC: all interrupts go there.
+    affinity: u64,
     dist: P::Mmio,
     pub redist: Redistributor<P::Mmio>,
     /// GICD_TYPER.
@@ -160,7 +164,7 @@ impl<P: Platform> IrqChip for Chip<P> {
         bank.clear_pending(intid);
         if intid >= 32 {
             let at = gicd::IROUTER + 8 * intid as usize;
-            self.dist.write64(at, self.cpu.affinity());
+            self.dist.write64(at, self.affinity);
         }
         bank.enable(intid);
         Ok(())
