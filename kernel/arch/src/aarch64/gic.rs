@@ -70,7 +70,9 @@ impl CpuInterface for GicCpu {
     }
 
     fn disable(&self) {
-        if Self::is_there() {
+        // Without SRE the other registers are undefined; before the first `enable`
+        // only firmware has set it.
+        if Self::is_there() && read!("S3_0_C12_C12_5") & SRE != 0 {
             write!("S3_0_C12_C12_7", 0);
         }
     }
