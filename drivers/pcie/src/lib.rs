@@ -172,6 +172,7 @@ fn publish<P: Platform>(
         node: found.node,
         pci: found.id,
         requesters: vec![found.requester.into()],
+        isolation: None,
         function: function.clone(),
     };
     (child, function)

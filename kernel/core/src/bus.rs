@@ -23,6 +23,10 @@ pub struct Child {
     /// Requester IDs that its transactions may carry on the way to the IOMMU:
     /// its own, or the bridge's that takes ownership of them.
     pub requesters: Vec<u32>,
+    /// Devices with the same key can reach each other without passing the IOMMU (no
+    /// access control between them), so they are one group. `None` for one that is
+    /// isolated from all others.
+    pub isolation: Option<Box<str>>,
     /// What the bus does for it.
     pub function: Arc<dyn BusFunction>,
 }

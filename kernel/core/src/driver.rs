@@ -5,6 +5,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use mastiff_dt::SupplierClass;
+
 use crate::addr::{Iova, PhysAddr};
 use crate::console::Console;
 use crate::error::{Fault, ProbeError};
@@ -17,6 +19,11 @@ pub trait Driver<P: Platform>: Sync {
     fn name(&self) -> &'static str;
     /// The devices that it is for; the first entry that matches counts.
     fn matches(&self) -> &'static [Match];
+    /// Classes of suppliers that its devices can do without, beyond those that any
+    /// device can (see `docs/probing.md`).
+    fn optional(&self) -> &'static [SupplierClass] {
+        &[]
+    }
     /// Binds one device. Acquires everything through `probe` first, and touches
     /// the hardware only after: a deferral then leaves no trace on the device.
     fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError>;
@@ -56,6 +63,12 @@ impl Match {
         }
     }
 
+    /// The same, as a bus master whose driver manages its IOMMU itself.
+    pub const fn managed(mut self) -> Self {
+        self.dma = DmaMode::Managed;
+        self
+    }
+
     /// The same, as a bus master whose DMA the core sets up.
     pub const fn master(mut self) -> Self {
         self.dma = DmaMode::Core;
@@ -86,6 +99,9 @@ pub enum DmaMode {
     None,
     /// Attached to its group's domain; the driver gets a [`crate::dma::Dma`].
     Core,
+    /// Its streams are reserved for its driver and abort until that attaches a space
+    /// of its own; the driver gets a [`crate::iommu::Managed`].
+    Managed,
 }
 
 /// A driver's state for one bound device. Dropping it releases everything that
@@ -93,6 +109,17 @@ pub enum DmaMode {
 pub trait Bound: Send + Sync {
     /// Stops the device from starting anything new, before it is dropped.
     fn quiesce(&self) {}
+    /// Gets the device ready to lose its state: finishes what is under way and starts
+    /// nothing new. Its users are suspended already, its suppliers are not.
+    fn suspend(&self) -> Result<(), Fault> {
+        self.quiesce();
+        Ok(())
+    }
+    /// Brings the device back as it was, from whatever state it is in. Its suppliers
+    /// are back already, and so are its mappings.
+    fn resume(&self) -> Result<(), Fault> {
+        Ok(())
+    }
     /// The device as a console, if it is one.
     fn console(&self) -> Option<Arc<dyn Console>> {
         None

@@ -149,6 +149,25 @@ pub enum Fault {
     },
     /// The device is not bound, or its DMA was taken back.
     Revoked,
+    /// Another device has the stream for itself.
+    StreamTaken {
+        /// The stream.
+        stream: StreamId,
+        /// The other device.
+        by: Box<str>,
+    },
+    /// Another device has the registers.
+    WindowTaken {
+        /// Where.
+        at: PhysAddr,
+        /// The other device.
+        by: Box<str>,
+    },
+    /// It waits, directly or not, for itself.
+    Cycle {
+        /// The way round.
+        path: Box<str>,
+    },
     /// The interrupt number is beyond what the kernel latches.
     IrqOutOfRange {
         /// The controller's number.
@@ -317,6 +336,11 @@ impl fmt::Display for Fault {
             Self::BadRange { iova, len, why } => {
                 write!(f, "IOVA range {iova}+{len:#x}: {why}")
             }
+            Self::StreamTaken { stream, by } => {
+                write!(f, "{by} has StreamID {stream} for itself")
+            }
+            Self::WindowTaken { at, by } => write!(f, "the registers at {at} belong to {by}"),
+            Self::Cycle { path } => write!(f, "in a cycle: {path}"),
             Self::Revoked => f.write_str("the device's DMA was taken back; bind it first"),
             Self::IrqOutOfRange { intid } => write!(f, "interrupt {intid} is out of range"),
             Self::IrqTaken { intid, by } => write!(f, "interrupt {intid} belongs to {by}"),

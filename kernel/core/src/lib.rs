@@ -19,6 +19,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod bus;
+pub mod claims;
 pub mod console;
 pub mod cpu_interface;
 pub mod dma;
@@ -30,3 +31,4 @@ pub mod irq;
 pub mod platform;
 pub mod policy;
 pub mod probe;
+pub mod supply;

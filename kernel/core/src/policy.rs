@@ -8,6 +8,12 @@ pub struct Policy {
     pub missing_iommu: MissingIommu,
     /// Attach masters to identity domains (`iommu.passthrough=1`).
     pub passthrough: bool,
+    /// What the board decides for single devices, by name: it wins over
+    /// `missing_iommu`.
+    pub devices: &'static [(&'static str, MissingIommu)],
+    /// Suppliers that firmware left on, by `compatible`: without a driver of ours they
+    /// count as there.
+    pub left_on: &'static [&'static str],
 }
 
 /// What becomes of a master whose IOMMU cannot come.
@@ -24,7 +30,15 @@ impl Policy {
     pub const DEFAULT: Self = Self {
         missing_iommu: MissingIommu::Refuse,
         passthrough: false,
+        devices: &[],
+        left_on: &[],
     };
+
+    /// What becomes of this device if its IOMMU cannot come.
+    pub fn missing_iommu_of(&self, device: &str) -> MissingIommu {
+        let own = self.devices.iter().find(|(name, _)| *name == device);
+        own.map_or(self.missing_iommu, |(_, decision)| *decision)
+    }
 }
 
 impl Default for Policy {

@@ -3,6 +3,7 @@
 //! visible only if the probe succeeds, so a half-made IOMMU is never seen.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -10,12 +11,14 @@ use mastiff_dt::{IdMap, InterruptSpec, Node, NodeId, SupplierClass, Tree};
 
 use crate::addr::PhysRange;
 use crate::bus::{BusFunction, Child, PciId};
+use crate::claims::Claim;
 use crate::dma::{Dma, Lease};
 use crate::engine::Context;
 use crate::error::{Dependency, Fault, ProbeError};
-use crate::iommu::{FaultLog, Iommu};
+use crate::iommu::{FaultLog, Iommu, Managed};
 use crate::irq::{IrqChip, IrqHandler, IrqLine, MsiChip};
 use crate::platform::{Mmio, Platform};
+use crate::supply::{GpioBank, GpioLine, On, Switches};
 
 /// A device under probe.
 pub struct Probe<'a, P: Platform> {
@@ -27,6 +30,9 @@ pub struct Probe<'a, P: Platform> {
     pub(crate) bus: Option<NodeId>,
     pub(crate) lease: Option<&'a Lease<P>>,
     pub(crate) dma: Option<Dma<P>>,
+    pub(crate) managed: Option<Managed<P>>,
+    pub(crate) held: &'a [On],
+    pub(crate) claims: &'a mut Vec<Claim>,
     pub(crate) staged: Staged,
 }
 
@@ -46,6 +52,12 @@ pub enum Service {
     Irq(Arc<dyn IrqChip>),
     /// A frame for message interrupts.
     Msi(Arc<dyn MsiChip>),
+    /// Clocks, power domains, regulators or resets.
+    Switches(SupplierClass, Arc<dyn Switches>),
+    /// General-purpose lines.
+    Gpio(Arc<GpioBank>),
+    /// Something that is ready, and about which nothing else is to be said here.
+    Ready(SupplierClass),
 }
 
 impl Service {
@@ -55,6 +67,8 @@ impl Service {
             Self::Iommu(_) => SupplierClass::Iommu,
             Self::Irq(_) => SupplierClass::Interrupt,
             Self::Msi(_) => SupplierClass::Msi,
+            Self::Gpio(_) => SupplierClass::Gpio,
+            Self::Switches(class, _) | Self::Ready(class) => *class,
         }
     }
 }
@@ -141,7 +155,9 @@ impl<'a, P: Platform> Probe<'a, P> {
                 need,
             });
         }
+        let claim = self.context.claims.take(range, self.name)?;
         let window = self.context.platform.map_mmio(range)?;
+        self.claims.push(claim);
         debug_assert!(window.len() as u64 >= need);
         Ok(window)
     }
@@ -170,7 +186,7 @@ impl<'a, P: Platform> Probe<'a, P> {
             node: spec.controller,
             class: SupplierClass::Interrupt,
         };
-        let Some(Service::Irq(chip)) = self.context.registry.get(dependency) else {
+        let Some(Service::Irq(chip)) = self.context.find(dependency) else {
             return Err(self.context.missing(dependency));
         };
         let irq = chip.translate(&spec.cells)?;
@@ -208,7 +224,7 @@ impl<'a, P: Platform> Probe<'a, P> {
             node: target.target,
             class: SupplierClass::Msi,
         };
-        let Some(Service::Msi(chip)) = self.context.registry.get(dependency) else {
+        let Some(Service::Msi(chip)) = self.context.find(dependency) else {
             return Ok(None);
         };
         let vector = chip.allocate(target.cells.first().copied().unwrap_or(requester))?;
@@ -228,6 +244,57 @@ impl<'a, P: Platform> Probe<'a, P> {
     /// match entry says that the device is a master.
     pub fn dma(&mut self) -> Result<Dma<P>, Fault> {
         self.dma.take().ok_or(Fault::Revoked)
+    }
+
+    /// The device's streams, for drivers whose match entry says that they manage them
+    /// by themselves. Nothing is attached to them yet.
+    pub fn managed(&mut self) -> Result<Managed<P>, Fault> {
+        self.managed.take().ok_or(Fault::Revoked)
+    }
+
+    /// Hertz of the device's clock of this name in `clock-names`, or of its first one,
+    /// where it is known. All of its clocks are on.
+    pub fn clock_rate(&self, name: Option<&str>) -> Option<u64> {
+        let node = self.node()?;
+        let index = match name {
+            None => 0,
+            Some(name) => node
+                .prop("clock-names")?
+                .strings()
+                .position(|known| known == name)?,
+        };
+        let clocks = node.suppliers().into_iter();
+        let edge = clocks.filter(|edge| edge.property == "clocks").nth(index)?;
+        let dependency = Dependency {
+            node: edge.target.ok()?,
+            class: SupplierClass::Clock,
+        };
+        match self.context.find(dependency)? {
+            Service::Switches(_, clocks) => clocks.switch(&edge.cells).ok()?.rate(),
+            _ => None,
+        }
+    }
+
+    /// What is held on for the device: its clocks, power domains, regulators, resets.
+    pub fn held(&self) -> impl Iterator<Item = &str> {
+        self.held.iter().map(|on| on.switch().name())
+    }
+
+    /// Claims line `index` of a property such as `enable-gpios`, driven inactive.
+    pub fn gpio(&mut self, property: &str, index: usize) -> Result<GpioLine, ProbeError> {
+        let edges = self.require_node()?.suppliers().into_iter();
+        let edge = edges
+            .filter(|edge| edge.class == SupplierClass::Gpio && edge.property == property)
+            .nth(index)
+            .ok_or_else(|| Fault::invalid(format!("no line {index} in {property}")))?;
+        let dependency = Dependency {
+            node: edge.target.map_err(Fault::Tree)?,
+            class: SupplierClass::Gpio,
+        };
+        match self.context.find(dependency) {
+            Some(Service::Gpio(bank)) => Ok(bank.claim(&edge.cells, self.name)?),
+            _ => Err(self.context.missing(dependency)),
+        }
     }
 
     /// Where an IOMMU reports what masters did.

@@ -59,7 +59,7 @@ pub use dma::{DmaWindow, DmaWindows};
 pub use error::{BlobError, BlobErrorKind, Block, PropError, PropErrorKind};
 pub use idmap::{IdMap, IdTarget};
 pub use interrupt::InterruptSpec;
-pub use memory::Reserved;
+pub use memory::{Mapping, Reserved};
 pub use node::{Node, Status};
 pub use prop::Prop;
 pub use reference::IommuRef;

@@ -1,7 +1,7 @@
 //! Which memory there is (3.4), and which of it is not ours (3.5, 5.3).
 
 use crate::address::Region;
-use crate::error::PropError;
+use crate::error::{PropError, PropErrorKind};
 use crate::node::Node;
 use crate::prop::Prop;
 use crate::tree::Tree;
@@ -35,7 +35,58 @@ impl<'t> Reserved<'t> {
     }
 }
 
+/// A stretch of a device's addresses that is spoken for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// First address, as the device sees it.
+    pub iova: u64,
+    /// Size in bytes, not 0.
+    pub size: u64,
+    /// The memory that must stay mapped there; none where the addresses are only
+    /// not to be used.
+    pub cpu: Option<u64>,
+}
+
 impl Tree {
+    /// What `iommu-addresses` in `/reserved-memory` says of a device: mappings that
+    /// firmware made and the device uses already. Such an entry is the device, then
+    /// an address and a size of its bus. Where the region has as many `reg` entries,
+    /// each is the memory behind one mapping.
+    pub fn iommu_mappings(&self, device: Node<'_>) -> Result<Vec<Mapping>, PropError> {
+        let mut mappings = Vec::new();
+        let parent = self.root().child("reserved-memory");
+        for node in parent.into_iter().flat_map(|parent| parent.children()) {
+            let Some(prop) = node.prop("iommu-addresses") else {
+                continue;
+            };
+            if !node.status().is_enabled() {
+                continue;
+            }
+            let regions = if node.has("reg") {
+                node.reg()?
+            } else {
+                Vec::new()
+            };
+            let mut regions = regions.iter().map(|region| region.base);
+            let mut cells = prop.cells()?;
+            while !cells.is_empty() {
+                let at = cells.at();
+                let user = cells.phandle()?;
+                let bus = user.and_then(|user| user.parent()).unwrap_or(self.root());
+                let iova = cells.number64(bus.address_cells())?;
+                let size = cells.number64(bus.size_cells())?;
+                if size == 0 || iova.checked_add(size - 1).is_none() {
+                    return Err(cells.error(at, PropErrorKind::WrapsAround { base: iova }));
+                }
+                let cpu = regions.next();
+                if user.is_some_and(|user| user.id() == device.id()) {
+                    mappings.push(Mapping { iova, size, cpu });
+                }
+            }
+        }
+        Ok(mappings)
+    }
+
     /// The memory of the machine, in the tree's order.
     pub fn memory(&self) -> Result<Vec<Region>, PropError> {
         let mut regions = Vec::new();

@@ -76,6 +76,8 @@ pub struct SupplierEdge {
     pub property: String,
     /// Which of the property's entries.
     pub index: usize,
+    /// The specifier that goes with it; empty if the target cannot be told.
+    pub cells: Vec<u32>,
     /// Who gives it, or why that cannot be told. This is the node referred to,
     /// which may be a part of the device that gives it: a regulator of a PMIC,
     /// a pin group of a pin controller, a cell of an EEPROM.
@@ -137,11 +139,14 @@ impl<'t> Node<'t> {
             return;
         };
         let targets = match self.interrupts() {
-            Ok(specs) => specs.into_iter().map(|spec| Ok(spec.controller)).collect(),
-            Err(error) => Vec::from([Err(error)]),
+            Ok(specs) => specs
+                .into_iter()
+                .map(|spec| (Ok(spec.controller), spec.cells))
+                .collect(),
+            Err(error) => Vec::from([(Err(error), Vec::new())]),
         };
-        for (index, target) in targets.into_iter().enumerate() {
-            edges.push(edge(SupplierClass::Interrupt, prop, index, target));
+        for (index, (target, cells)) in targets.into_iter().enumerate() {
+            edges.push(edge(SupplierClass::Interrupt, prop, index, target, cells));
         }
     }
 }
@@ -156,8 +161,11 @@ fn reference_edges(
     for entry in references(prop, arguments) {
         let index = entry.as_ref().map_or(next, |entry| entry.index);
         next = index + 1;
-        let target = entry.map(|entry| entry.provider.id());
-        edges.push(edge(class, prop, index, target));
+        let (target, cells) = match entry {
+            Ok(entry) => (Ok(entry.provider.id()), entry.args),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        edges.push(edge(class, prop, index, target, cells));
     }
 }
 
@@ -166,11 +174,13 @@ fn edge(
     prop: Prop<'_>,
     index: usize,
     target: Result<NodeId, PropError>,
+    cells: Vec<u32>,
 ) -> SupplierEdge {
     SupplierEdge {
         class,
         property: prop.name().to_owned(),
         index,
+        cells,
         target,
     }
 }

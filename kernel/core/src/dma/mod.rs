@@ -99,6 +99,13 @@ impl<P: Platform> Lease<P> {
         }
     }
 
+    /// Lets the device through on its bus again.
+    pub(crate) fn restart(&self) {
+        if let Some(function) = &self.function {
+            function.set_master(true);
+        }
+    }
+
     /// The address at which the device writes to raise an interrupt.
     pub(crate) fn doorbell(&self, pa: PhysAddr) -> Result<u64, Fault> {
         let inner = &self.inner;

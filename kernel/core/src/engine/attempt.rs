@@ -1,75 +1,77 @@
-//! One attempt to bind a device, and its opposite. What an attempt sets up lives
-//! in values on this file's stack until it is committed to the device's record;
-//! on any failure they are dropped, in reverse.
+//! One attempt to bind a device. What it sets up lives in values on this file's
+//! stack until it is committed to the device's record; on any failure they are
+//! dropped, in reverse.
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use mastiff_dt::DmaWindows;
 
-use super::device::{DeviceId, Matched, State, Waited};
-use super::suppliers::{Resolved, Route, Supply, keys};
+use super::device::{DeviceId, Grant, ManagedGrant, Matched, Setup, State, Waited};
+use super::suppliers::{Needs, Resolved, Route, Supply, keys};
 use super::{Engine, story};
-use crate::console::Console;
+use crate::addr::{Iova, PAGE, PhysAddr};
 use crate::dma::{Dma, Hole, Lease, Path};
 use crate::driver::{Bound, DmaMode};
 use crate::error::{Absence, Dependency, Fault, ProbeError};
-use crate::iommu::{Group, Joining};
+use crate::iommu::{Behind, Group, Identity, Joining, Managed, ManagedInner};
 use crate::platform::Platform;
-use crate::probe::{Probe, Staged};
+use crate::probe::{Probe, Service, Staged};
+use crate::supply::On;
 
 /// What a successful attempt leaves.
 struct Success<P: Platform> {
     bound: Box<dyn Bound>,
-    lease: Option<Lease<P>>,
+    setup: Setup<P>,
     staged: Staged,
+}
+
+/// The halves of the device's DMA that the driver gets.
+enum Handed<P: Platform> {
+    None,
+    Dma(Dma<P>),
+    Managed(Managed<P>),
 }
 
 impl<P: Platform> Engine<P> {
     /// Tries a device once, and settles or parks it.
     pub(super) fn attempt(&mut self, id: DeviceId) {
-        let Some(matched) = self.devices[id.index()].matched else {
+        let device = &mut self.devices[id.index()];
+        let Some(matched) = device.matched else {
             return;
         };
-        if matches!(self.devices[id.index()].state, State::Bound | State::Gone) {
+        if matches!(device.state, State::Bound | State::Gone | State::Disabled) {
             return;
         }
-        self.devices[id.index()].attempts += 1;
-        match self.devices_streams(id) {
-            Ok(()) => {}
+        device.attempts += 1;
+        let streams = match self.streams_of(&self.devices[id.index()]) {
+            Ok(streams) => streams,
             Err(fault) => return self.fail(id, fault),
-        }
+        };
+        let device = &mut self.devices[id.index()];
+        self.context
+            .streams
+            .note(&keys(&streams), &device.name, None);
+        device.streams = streams;
         match self.resolve(id) {
             Resolved::Fail(fault) => self.fail(id, fault),
             Resolved::Wait(on, waited) => self.wait(id, on, waited),
-            Resolved::Ready {
-                route,
-                uses,
-                decision,
-            } => {
-                if let Some(decision) = &decision {
-                    log::warn!("policy: {}: {decision}", self.devices[id.index()].name);
+            Resolved::Ready(needs) => {
+                let device = &mut self.devices[id.index()];
+                if let Some(decision) = &needs.decision
+                    && device.decision.as_ref() != Some(decision)
+                {
+                    log::warn!("policy: {}: {decision}", device.name);
                 }
-                self.devices[id.index()].decision = decision;
-                match self.probe(id, matched, route) {
-                    Ok(success) => self.commit(id, success, uses),
+                device.decision = needs.decision.clone();
+                match self.probe(id, matched, &needs) {
+                    Ok(success) => self.commit(id, success, needs.uses),
                     Err(ProbeError::Fail(fault)) => self.fail(id, fault),
                     Err(ProbeError::Defer(dependency)) => self.deferred(id, dependency),
                 }
             }
         }
-    }
-
-    fn devices_streams(&mut self, id: DeviceId) -> Result<(), Fault> {
-        let device = &self.devices[id.index()];
-        let streams = self.streams_of(device)?;
-        self.context
-            .streams
-            .note(&keys(&streams), &device.name, None);
-        self.devices[id.index()].streams = streams;
-        Ok(())
     }
 
     /// The driver asked for something that is not there. It may have come while
@@ -78,51 +80,31 @@ impl<P: Platform> Engine<P> {
         match self.supply(dependency) {
             Supply::Ready => self.enqueue(id),
             Supply::Pending(on) => {
-                let property = "asked for by its driver";
-                self.wait(
-                    id,
-                    on,
-                    Waited {
-                        dependency,
-                        property,
-                    },
-                );
+                let property = "asked for by its driver".into();
+                let waited = Waited {
+                    dependency,
+                    property,
+                };
+                self.wait(id, on, waited);
             }
             Supply::Never(why) => {
-                let supplier = self.context.path(dependency.node);
-                let class = dependency.class;
-                self.fail(
-                    id,
-                    Fault::Supplier {
-                        supplier,
-                        class,
-                        why,
-                    },
-                );
+                let fault = self.absent(dependency, why);
+                self.fail(id, fault);
             }
         }
     }
 
     fn wait(&mut self, id: DeviceId, on: DeviceId, waited: Waited) {
         if on == id {
-            let supplier = self.context.path(waited.dependency.node);
-            let class = waited.dependency.class;
-            let why = Absence::Cycle;
-            return self.fail(
-                id,
-                Fault::Supplier {
-                    supplier,
-                    class,
-                    why,
-                },
-            );
+            let fault = self.absent(waited.dependency, Absence::Cycle);
+            return self.fail(id, fault);
         }
         let device = &mut self.devices[id.index()];
         log::info!(
             "{}: waits for {} {} ({})",
             device.name,
             waited.dependency.class,
-            self.context.tree.node(waited.dependency.node).path(),
+            self.context.path(waited.dependency.node),
             waited.property
         );
         device.state = State::Waiting(waited.dependency);
@@ -132,7 +114,7 @@ impl<P: Platform> Engine<P> {
         self.waiters.entry(on).or_default().push(id);
     }
 
-    fn fail(&mut self, id: DeviceId, fault: Fault) {
+    pub(super) fn fail(&mut self, id: DeviceId, fault: Fault) {
         let device = &mut self.devices[id.index()];
         log::warn!("{}: {fault}", device.name);
         device.state = State::Failed(fault);
@@ -143,30 +125,39 @@ impl<P: Platform> Engine<P> {
         &mut self,
         id: DeviceId,
         matched: Matched,
-        route: Route,
+        needs: &Needs,
     ) -> Result<Success<P>, ProbeError> {
         let driver = self.drivers.get(matched.driver);
         let context = self.context.clone();
-        let (lease, dma) = match matched.dma {
-            DmaMode::None => (None, None),
-            DmaMode::Core => {
-                let (lease, dma) = self.configure_dma(id, route)?;
-                (Some(lease), Some(dma))
-            }
+        let mut setup = Setup::none();
+        self.turn_on(&needs.switches, &mut setup.on)?;
+        let handed = self.configure_dma(id, matched.dma, &needs.route, &mut setup)?;
+        let (dma, managed) = match handed {
+            Handed::None => (None, None),
+            Handed::Dma(dma) => (Some(dma), None),
+            Handed::Managed(managed) => (None, Some(managed)),
         };
         self.devices[id.index()].probes += 1;
         let device = &self.devices[id.index()];
+        let streams = keys(&device.streams);
         context
             .streams
-            .note(&keys(&device.streams), &device.name, Some(driver.name()));
+            .note(&streams, &device.name, Some(driver.name()));
+        let Setup { grant, claims, on } = &mut setup;
         let mut probe = Probe {
             context: &context,
             name: &device.name,
             node: device.node,
             child: device.child.as_ref(),
             bus: self.bus_node(device),
-            lease: lease.as_ref(),
+            lease: match grant {
+                Grant::Core(lease) => Some(lease),
+                _ => None,
+            },
             dma,
+            managed,
+            held: on,
+            claims,
             staged: Staged::default(),
         };
         context
@@ -178,78 +169,158 @@ impl<P: Platform> Engine<P> {
         match result {
             Ok(bound) => Ok(Success {
                 bound,
-                lease,
+                setup,
                 staged,
             }),
             Err(error) => {
                 // What was staged goes before the DMA that it may hold on to.
                 drop(staged);
-                context
-                    .streams
-                    .note(&keys(&device.streams), &device.name, None);
+                context.streams.note(&streams, &device.name, None);
                 Err(error)
             }
         }
     }
 
-    /// Sets up the device's DMA from the tree, as if it were the first time.
-    fn configure_dma(&self, id: DeviceId, route: Route) -> Result<(Lease<P>, Dma<P>), Fault> {
-        let device = &self.devices[id.index()];
-        let tree = &self.context.tree;
-        let bus = self.bus_node(device).map(|node| tree.node(node));
-        let node = device.node.map(|node| tree.node(node));
-        let windows: DmaWindows = match (bus, node) {
-            (Some(bus), _) => bus.child_dma_ranges()?,
-            (None, Some(node)) => node.dma_ranges()?,
-            (None, None) => return Err(Fault::invalid("a device without node or bus")),
-        };
-        let coherent = node.or(bus).is_some_and(|node| node.dma_coherent());
-        let function = device.child.as_ref().map(|child| child.function.clone());
-        let holes: Vec<Hole> = function
-            .iter()
-            .flat_map(|function| function.apertures())
-            .map(|(first, last)| Hole { first, last })
-            .collect();
-        let path = match route {
-            Route::Direct => Path::Direct(windows),
-            Route::Behind(behind) => {
-                let joining = Joining {
-                    device: &device.name,
-                    behind: &behind,
-                    identity: self.context.policy.passthrough,
-                    holes: &holes,
-                };
-                let group = Group::join(&self.context.streams, &joining)?;
-                if group.is_identity() {
-                    Path::Identity(group, windows)
-                } else {
-                    Path::Translated(group, windows)
-                }
+    /// Turns on what a device needs, in order.
+    pub(super) fn turn_on(
+        &self,
+        switches: &[(Dependency, Vec<u32>)],
+        on: &mut Vec<On>,
+    ) -> Result<(), Fault> {
+        for (dependency, cells) in switches {
+            match self.context.find(*dependency) {
+                Some(Service::Switches(_, provider)) => on.push(provider.switch(cells)?.hold()?),
+                // It is there and there is nothing to turn on.
+                Some(_) => {}
+                None => return Err(self.absent(*dependency, Absence::NotASupplier)),
             }
-        };
-        let platform = &self.context.platform;
-        Ok(Lease::grant(
-            platform,
-            &device.name,
-            path,
-            coherent,
-            function,
-        ))
+        }
+        Ok(())
     }
 
-    fn commit(&mut self, id: DeviceId, success: Success<P>, uses: Vec<Dependency>) {
+    /// Sets up the device's DMA from the tree, as if it were the first time.
+    fn configure_dma(
+        &self,
+        id: DeviceId,
+        mode: DmaMode,
+        route: &Route,
+        setup: &mut Setup<P>,
+    ) -> Result<Handed<P>, Fault> {
+        let device = &self.devices[id.index()];
+        let platform = &self.context.platform;
+        let function = device.child.as_ref().map(|child| child.function.clone());
+        match (mode, route) {
+            (DmaMode::None, _) => Ok(Handed::None),
+            (DmaMode::Managed, Route::Direct) => Err(Fault::invalid(
+                "its driver manages an IOMMU by itself, and it is behind none",
+            )),
+            (DmaMode::Managed, Route::Behind(behind)) => {
+                check_streams(behind)?;
+                let streams = &self.context.streams;
+                let reservation = streams.reserve(&keys(&device.streams), &device.name)?;
+                let inner = ManagedInner::new(platform, &device.name, behind.clone(), function);
+                setup.grant = Grant::Managed(ManagedGrant {
+                    inner: inner.clone(),
+                    _reservation: reservation,
+                });
+                Ok(Handed::Managed(Managed { inner }))
+            }
+            (DmaMode::Core, route) => {
+                let windows = self.windows(id)?;
+                let path = match route {
+                    Route::Direct => Path::Direct(windows),
+                    Route::Behind(behind) => self.join(id, behind, windows)?,
+                };
+                let coherent = self.is_coherent(id);
+                let (lease, dma) = Lease::grant(platform, &device.name, path, coherent, function);
+                setup.grant = Grant::Core(lease);
+                Ok(Handed::Dma(dma))
+            }
+        }
+    }
+
+    /// What the buses between the device and memory let through.
+    fn windows(&self, id: DeviceId) -> Result<DmaWindows, Fault> {
+        let device = &self.devices[id.index()];
+        let tree = &self.context.tree;
+        match (self.bus_node(device), device.node) {
+            (Some(bus), _) => Ok(tree.node(bus).child_dma_ranges()?),
+            (None, Some(node)) => Ok(tree.node(node).dma_ranges()?),
+            (None, None) => Err(Fault::invalid("a device without node or bus")),
+        }
+    }
+
+    fn is_coherent(&self, id: DeviceId) -> bool {
+        let device = &self.devices[id.index()];
+        let node = device.node.or(self.bus_node(device));
+        node.is_some_and(|node| self.context.tree.node(node).dma_coherent())
+    }
+
+    /// Makes the device a member of its group.
+    fn join(&self, id: DeviceId, behind: &[Behind], windows: DmaWindows) -> Result<Path, Fault> {
+        let device = &self.devices[id.index()];
+        let child = device.child.as_ref();
+        let mut holes: Vec<Hole> = child
+            .into_iter()
+            .flat_map(|child| child.function.apertures())
+            .map(|(first, last)| Hole { first, last })
+            .collect();
+        let kept = self.kept(id, &mut holes)?;
+        let joining = Joining {
+            device: &device.name,
+            behind,
+            identity: self.context.policy.passthrough,
+            holes: &holes,
+            kept: &kept,
+            isolation: child.and_then(|child| child.isolation.as_deref()),
+        };
+        let group = Group::join(&self.context.streams, &joining)?;
+        Ok(if group.is_identity() {
+            Path::Identity(group, windows)
+        } else {
+            Path::Translated(group, windows)
+        })
+    }
+
+    /// What firmware mapped for the device and it uses already; its addresses are
+    /// holes to everybody else.
+    fn kept(&self, id: DeviceId, holes: &mut Vec<Hole>) -> Result<Vec<Identity>, Fault> {
+        let Some(node) = self.devices[id.index()].node else {
+            return Ok(Vec::new());
+        };
+        let tree = &self.context.tree;
+        let mut kept = Vec::new();
+        for mapping in tree.iommu_mappings(tree.node(node))? {
+            let last = mapping.iova + (mapping.size - 1);
+            let first = mapping.iova & !(PAGE - 1);
+            holes.push(Hole { first, last });
+            if let Some(cpu) = mapping.cpu {
+                kept.push(Identity {
+                    iova: Iova(first),
+                    pa: PhysAddr(cpu & !(PAGE - 1)),
+                    len: (last | (PAGE - 1)) - first + 1,
+                });
+            }
+        }
+        Ok(kept)
+    }
+
+    fn commit(&mut self, id: DeviceId, success: Success<P>, uses: Vec<(DeviceId, Dependency)>) {
         let Success {
             bound,
-            lease,
+            setup,
             staged,
         } = success;
         let Staged { services, children } = staged;
         let order = self.bound_so_far;
         self.bound_so_far += 1;
+        for (supplier, _) in &uses {
+            self.devices[supplier.index()].users.insert(id);
+        }
         self.announce_console(id, bound.console());
         let device = &mut self.devices[id.index()];
         device.bound = Some(bound);
-        device.lease = lease;
+        device.setup = setup;
         device.uses = uses;
         device.order = Some(order);
         device.state = State::Bound;
@@ -278,6 +349,9 @@ impl<P: Platform> Engine<P> {
                     device.bus = Some(id);
                     device.child = Some(child);
                 });
+                let bus = &mut self.devices[id.index()];
+                bus.users.insert(child_id);
+                bus.children.push(child_id);
                 if let Some(node) = self.devices[child_id.index()].node {
                     self.by_node.insert(node, child_id);
                 }
@@ -287,109 +361,21 @@ impl<P: Platform> Engine<P> {
         self.note_streams_of(&found);
         // Children come next, before what was queued already: a bus and what is on
         // it are one story.
-        let mut first: Vec<(usize, DeviceId)> = found
-            .into_iter()
-            .filter_map(|id| Some((self.claimable(id)?, id)))
-            .collect();
-        first.sort_unstable();
-        for &(_, id) in first.iter().rev() {
-            let device = &mut self.devices[id.index()];
-            if !device.queued {
-                device.queued = true;
-                self.queue.push_front(id);
-            }
-        }
+        self.queue_first(&found);
     }
+}
 
-    /// Tells the hook of the console that the tree chose that it came or goes.
-    fn announce_console(&self, id: DeviceId, console: Option<Arc<dyn Console>>) {
-        if let Some((node, hook)) = self.console
-            && self.devices[id.index()].node == Some(node)
-        {
-            hook(console);
-        }
-    }
-
-    /// Unbinds a device, everything that uses it first.
-    pub(super) fn release(&mut self, id: DeviceId) {
-        let consumers: Vec<(DeviceId, Option<Dependency>)> = self
-            .ids()
-            .filter_map(|other| self.depends(other, id).map(|how| (other, how)))
-            .collect();
-        for (consumer, dependency) in consumers {
-            if !matches!(self.devices[consumer.index()].state, State::Bound) {
-                continue;
-            }
-            self.release(consumer);
-            if let Some(dependency) = dependency {
-                self.devices[consumer.index()].state = State::Waiting(dependency);
-                self.waiters.entry(id).or_default().push(consumer);
-            }
-        }
-        self.take_down(id);
-        let gone: Vec<DeviceId> = self
-            .ids()
-            .filter(|&child| self.devices[child.index()].bus == Some(id))
-            .collect();
-        for child in gone {
-            let device = &mut self.devices[child.index()];
-            self.context
-                .streams
-                .forget(&keys(&device.streams), &device.name);
-            device.state = State::Gone;
-            device.child = None;
-            if let Some(node) = device.node {
-                self.by_node.remove(&node);
-            }
-        }
-    }
-
-    /// How a bound device depends on another: by a service of it, or (`None`
-    /// inside) by being on it.
-    fn depends(&self, other: DeviceId, on: DeviceId) -> Option<Option<Dependency>> {
-        let device = &self.devices[other.index()];
-        if !matches!(device.state, State::Bound) || other == on {
-            return None;
-        }
-        if device.bus == Some(on) {
-            return Some(None);
-        }
-        let published = &self.devices[on.index()].published;
-        let used = device.uses.iter().find(|used| published.contains(used));
-        used.map(|dependency| Some(*dependency))
-    }
-
-    /// Ends a binding: the device is stopped, then cut off on its bus, then its
-    /// driver's state goes (buffers are unmapped, synced and freed while the
-    /// mapping machinery stands), then its streams are aborted.
-    fn take_down(&mut self, id: DeviceId) {
-        self.announce_console(id, None);
-        let device = &mut self.devices[id.index()];
-        let bound = device.bound.take();
-        let lease = device.lease.take();
-        let platform = &self.context.platform;
-        let driver = device
-            .matched
-            .map(|matched| self.drivers.get(matched.driver));
-        platform.at_work(driver.map(|driver| (&*device.name, driver.name())));
-        if let Some(bound) = &bound {
-            bound.quiesce();
-        }
-        if let Some(lease) = &lease {
-            lease.stop();
-        }
-        for dependency in core::mem::take(&mut device.published) {
-            self.context.registry.remove(dependency);
-        }
-        drop(bound);
-        drop(lease);
-        platform.at_work(None);
-        device.uses.clear();
-        device.order = None;
-        device.state = State::Unclaimed;
-        self.context
+/// The streams of a device whose driver attaches them later must exist now.
+fn check_streams(behind: &[Behind]) -> Result<(), Fault> {
+    for behind in behind {
+        let streams = behind.iommu.limits().streams;
+        let beyond = behind
             .streams
-            .note(&keys(&device.streams), &device.name, None);
-        log::info!("{}: unbound", device.name);
+            .iter()
+            .find(|stream| u64::from(stream.0) >= streams);
+        if let Some(&stream) = beyond {
+            return Err(Fault::StreamOutOfRange { stream, streams });
+        }
     }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use mastiff_dt::{NodeId, Tree};
 use spin::Mutex;
 
+use crate::claims::Claims;
 use crate::error::{Dependency, ProbeError};
 use crate::iommu::{FaultLog, Iommu, Streams};
 use crate::platform::Platform;
@@ -26,6 +27,8 @@ pub struct Context<P: Platform> {
     pub streams: Arc<Streams>,
     /// What masters did wrong.
     pub faults: Arc<FaultLog>,
+    /// Who has which registers.
+    pub claims: Arc<Claims>,
     pub(crate) registry: Registry,
 }
 
@@ -38,6 +41,7 @@ impl<P: Platform> Context<P> {
             policy,
             faults: Arc::new(FaultLog::new(streams.clone())),
             streams,
+            claims: Arc::default(),
             registry: Registry::default(),
         }
     }
@@ -68,9 +72,25 @@ impl<P: Platform> Context<P> {
             .collect()
     }
 
-    /// The service that a node supplies, if it is bound.
-    pub fn service(&self, dependency: Dependency) -> Option<Service> {
-        self.registry.get(dependency)
+    /// The service that a node supplies, if it is there. A node may stand for a part
+    /// of the device that supplies it (a regulator of a power controller, a group of
+    /// pins), so those above it are asked too.
+    pub fn find(&self, dependency: Dependency) -> Option<Service> {
+        let class = dependency.class;
+        let node = self.tree.node(dependency.node);
+        node.ancestors().find_map(|node| {
+            let node = node.id();
+            self.registry.get(Dependency { node, class })
+        })
+    }
+
+    /// Every committed service.
+    pub fn services(&self) -> Vec<(Dependency, Service)> {
+        let services = self.registry.services.lock();
+        services
+            .iter()
+            .map(|(dependency, service)| (*dependency, service.clone()))
+            .collect()
     }
 }
 

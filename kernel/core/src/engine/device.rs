@@ -2,18 +2,22 @@
 //! probe story is told from.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use mastiff_dt::NodeId;
 
-use crate::addr::StreamId;
+use crate::addr::{Iova, StreamId};
 use crate::bus::Child;
+use crate::claims::Claim;
 use crate::dma::Lease;
 use crate::driver::{Bound, DmaMode};
 use crate::error::{Dependency, Fault};
-use crate::iommu::GroupInfo;
+use crate::iommu::{GroupInfo, ManagedInner, Reservation, WalkStep};
 use crate::platform::Platform;
+use crate::supply::On;
 
 /// A device's place in the engine.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,7 +65,7 @@ pub struct Waited {
     /// What was missing.
     pub dependency: Dependency,
     /// The property that asks for it.
-    pub property: &'static str,
+    pub property: Box<str>,
 }
 
 /// A stream of a device, with where the tree says so.
@@ -93,6 +97,78 @@ pub enum DmaSetup {
     Direct,
     /// Through a group's domain.
     Group(GroupInfo),
+    /// By its driver, which has attached a space of its own or not.
+    Managed {
+        /// Whether it has.
+        attached: bool,
+    },
+}
+
+/// The core's half of a device's DMA. Dropping it ends the device's DMA.
+pub(super) enum Grant<P: Platform> {
+    None,
+    Core(Lease<P>),
+    Managed(ManagedGrant<P>),
+}
+
+/// The core's half where a driver manages its IOMMU by itself. The streams abort
+/// before anybody else can have them.
+pub(super) struct ManagedGrant<P: Platform> {
+    pub inner: Arc<ManagedInner<P>>,
+    pub _reservation: Reservation,
+}
+
+impl<P: Platform> Drop for ManagedGrant<P> {
+    fn drop(&mut self) {
+        self.inner.revoke();
+    }
+}
+
+impl<P: Platform> Grant<P> {
+    /// Stops the device on its bus ahead of the rest.
+    pub fn stop(&self) {
+        match self {
+            Self::None => {}
+            Self::Core(lease) => lease.stop(),
+            Self::Managed(managed) => managed.inner.stop(),
+        }
+    }
+
+    /// Lets the device through on its bus again, as far as its streams go anywhere.
+    pub fn restart(&self) {
+        match self {
+            Self::None => {}
+            Self::Core(lease) => lease.restart(),
+            Self::Managed(managed) => managed.inner.restart(),
+        }
+    }
+}
+
+/// What an attempt sets up before the driver's probe, in the order that it is taken
+/// down.
+pub(super) struct Setup<P: Platform> {
+    pub grant: Grant<P>,
+    pub claims: Vec<Claim>,
+    pub on: Vec<On>,
+}
+
+impl<P: Platform> Setup<P> {
+    pub fn none() -> Self {
+        Self {
+            grant: Grant::None,
+            claims: Vec::new(),
+            on: Vec::new(),
+        }
+    }
+}
+
+impl<P: Platform> Drop for Setup<P> {
+    fn drop(&mut self) {
+        self.grant = Grant::None;
+        self.claims.clear();
+        // What was turned on last goes off first.
+        while self.on.pop().is_some() {}
+    }
 }
 
 /// What is known of a device.
@@ -120,11 +196,15 @@ pub struct Device<P: Platform> {
     pub(super) bus: Option<DeviceId>,
     pub(super) matched: Option<Matched>,
     pub(super) queued: bool,
-    // Dropped in this order at an unbind, see `release`.
     pub(super) bound: Option<Box<dyn Bound>>,
-    pub(super) lease: Option<Lease<P>>,
+    pub(super) setup: Setup<P>,
     pub(super) published: Vec<Dependency>,
-    pub(super) uses: Vec<Dependency>,
+    // Whose services it uses, and who uses its services or is on it.
+    pub(super) uses: Vec<(DeviceId, Dependency)>,
+    pub(super) users: BTreeSet<DeviceId>,
+    pub(super) children: Vec<DeviceId>,
+    // Edges that a cycle was broken at: it does without these.
+    pub(super) broken: Vec<Dependency>,
 }
 
 impl<P: Platform> Device<P> {
@@ -144,9 +224,12 @@ impl<P: Platform> Device<P> {
             matched: None,
             queued: false,
             bound: None,
-            lease: None,
+            setup: Setup::none(),
             published: Vec::new(),
             uses: Vec::new(),
+            users: BTreeSet::new(),
+            children: Vec::new(),
+            broken: Vec::new(),
         }
     }
 
@@ -157,23 +240,47 @@ impl<P: Platform> Device<P> {
 
     /// How its DMA is set up.
     pub fn dma(&self) -> DmaSetup {
-        match &self.lease {
-            None => DmaSetup::None,
-            Some(lease) => match lease.group() {
+        match &self.setup.grant {
+            Grant::None => DmaSetup::None,
+            Grant::Core(lease) => match lease.group() {
                 None => DmaSetup::Direct,
                 Some(group) => DmaSetup::Group(group.info()),
             },
+            Grant::Managed(managed) => DmaSetup::Managed {
+                attached: managed.inner.is_attached(),
+            },
+        }
+    }
+
+    /// Every level of the walk for an address, through whatever the device's DMA goes
+    /// through; `None` where that is no page table.
+    pub fn walk(&self, iova: Iova) -> Option<Vec<WalkStep>> {
+        match &self.setup.grant {
+            Grant::None => None,
+            Grant::Core(lease) => {
+                let group = lease.group()?;
+                (!group.is_identity()).then(|| group.walk(iova))
+            }
+            Grant::Managed(managed) => Some(managed.inner.walk(iova)),
         }
     }
 
     /// The group that it is in.
     pub fn group(&self) -> Option<&crate::iommu::Group> {
-        self.lease.as_ref()?.group().map(|group| &**group)
+        match &self.setup.grant {
+            Grant::Core(lease) => lease.group().map(|group| &**group),
+            _ => None,
+        }
     }
 
     /// Whether its driver declares it a bus master.
     pub fn is_master(&self) -> bool {
         self.matched
             .is_some_and(|matched| matched.dma != DmaMode::None)
+    }
+
+    /// What is held on for it, by name.
+    pub fn held(&self) -> impl Iterator<Item = &str> {
+        self.setup.on.iter().map(|on| on.switch().name())
     }
 }

@@ -89,6 +89,29 @@ impl<P: Platform> Drivers<P> {
             .find_map(|compatible| self.compatible.get(compatible).copied())
     }
 
+    /// The same among one driver's entries.
+    pub fn find_in(
+        &self,
+        driver: usize,
+        node: Option<Node<'_>>,
+        pci: Option<PciId>,
+    ) -> Option<Matched> {
+        let fits = |id: Id| match (id, pci, node) {
+            (Id::Pci { vendor, device }, Some(pci), _) => {
+                (vendor, device) == (pci.vendor, pci.device)
+            }
+            (Id::PciClass(class), Some(pci), _) => class == pci.class,
+            (Id::Compatible(text), None, Some(node)) => node.is_compatible(text),
+            _ => false,
+        };
+        let entries = self.list[driver].driver.matches().iter();
+        let mut fitting = entries.filter(|entry| fits(entry.id));
+        fitting.next().map(|entry| Matched {
+            driver,
+            dma: entry.dma,
+        })
+    }
+
     pub fn get(&self, driver: usize) -> &'static dyn Driver<P> {
         self.list[driver].driver
     }
@@ -113,14 +136,15 @@ impl<P: Platform> Drivers<P> {
         self.set(name, Registration::Registered)
     }
 
-    fn set(&mut self, name: &str, state: Registration) -> Result<usize, Fault> {
-        let found = self
-            .list
+    pub fn position(&self, name: &str) -> Result<usize, Fault> {
+        self.list
             .iter()
-            .position(|entry| entry.driver.name() == name);
-        let Some(driver) = found else {
-            return Err(Fault::invalid(format!("no driver {name} in this image")));
-        };
+            .position(|entry| entry.driver.name() == name)
+            .ok_or_else(|| Fault::invalid(format!("no driver {name} in this image")))
+    }
+
+    fn set(&mut self, name: &str, state: Registration) -> Result<usize, Fault> {
+        let driver = self.position(name)?;
         if self.list[driver].state == state {
             let now = state.name();
             return Err(Fault::invalid(format!("driver {name} is {now} already")));

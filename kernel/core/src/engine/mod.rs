@@ -13,8 +13,10 @@
 
 mod attempt;
 mod context;
+mod cycles;
 mod device;
 mod drivers;
+mod release;
 mod story;
 mod suppliers;
 
@@ -25,6 +27,7 @@ pub use story::Cause;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -53,7 +56,17 @@ pub struct Engine<P: Platform> {
     waiters: BTreeMap<DeviceId, Vec<DeviceId>>,
     queue: VecDeque<DeviceId>,
     bound_so_far: u32,
+    suspended: bool,
+    overrides: Vec<Override>,
     console: Option<(NodeId, ConsoleHook)>,
+}
+
+/// A device that is to have a certain driver.
+struct Override {
+    device: Box<str>,
+    driver: usize,
+    /// Whether the device was there, and the driver is for it.
+    fits: Option<bool>,
 }
 
 /// Told when the console's device is bound, and, with nothing, when it is unbound.
@@ -78,6 +91,8 @@ impl<P: Platform> Engine<P> {
             waiters: BTreeMap::new(),
             queue: VecDeque::new(),
             bound_so_far: 0,
+            suspended: false,
+            overrides: Vec::new(),
             console: None,
         };
         engine.discover(context.tree.root());
@@ -119,10 +134,57 @@ impl<P: Platform> Engine<P> {
             Some(mastiff_dt::Status::Disabled { .. }) => State::Disabled,
             _ => State::Unclaimed,
         };
-        device.matched = self
-            .drivers
-            .find(node, device.child.as_ref().map(|child| child.pci));
+        let pci = device.child.as_ref().map(|child| child.pci);
+        let wanted = self.overrides.iter_mut().find(|wanted| {
+            let last = device.name.rsplit('/').next();
+            *wanted.device == *device.name || last == Some(&wanted.device)
+        });
+        device.matched = match wanted {
+            None => self.drivers.find(node, pci),
+            Some(wanted) => {
+                let matched = self.drivers.find_in(wanted.driver, node, pci);
+                wanted.fits = Some(matched.is_some());
+                matched
+            }
+        };
+        device.broken.clear();
         id
+    }
+
+    /// Has a device bound by this driver, which is one of several for it
+    /// (`driver.override=`). To be said before [`start`](Self::start).
+    pub fn override_driver(&mut self, device: &str, driver: &str) -> Result<(), Fault> {
+        let driver = self.drivers.position(driver)?;
+        self.overrides.push(Override {
+            device: device.into(),
+            driver,
+            fits: None,
+        });
+        if let Some(id) = self.find(device) {
+            let name = self.devices[id.index()].name.clone();
+            self.add(name, |_| {});
+        }
+        Ok(())
+    }
+
+    /// What of the overrides came to nothing, one line each.
+    pub fn failed_overrides(&self) -> Vec<String> {
+        let failed = self
+            .overrides
+            .iter()
+            .filter(|wanted| wanted.fits != Some(true));
+        failed
+            .map(|wanted| {
+                let driver = self.drivers.get(wanted.driver).name();
+                match wanted.fits {
+                    None => format!("driver.override: no device {}", wanted.device),
+                    _ => format!(
+                        "driver.override: driver {driver} is not for {}",
+                        wanted.device
+                    ),
+                }
+            })
+            .collect()
     }
 
     /// Has the console of a node handed over as soon as its device is bound.
@@ -133,15 +195,11 @@ impl<P: Platform> Engine<P> {
     /// Tries every device that a registered driver is for, in the order of the
     /// board's list, and all that follows from it.
     pub fn start(&mut self) {
-        let mut first: Vec<(usize, DeviceId)> = self
-            .ids()
-            .filter_map(|id| Some((self.claimable(id)?, id)))
-            .collect();
-        first.sort_unstable();
-        for &(_, id) in &first {
+        let all: Vec<DeviceId> = self.ids().collect();
+        for id in self.by_driver(&all) {
             self.enqueue(id);
         }
-        self.note_streams_of(&self.ids().collect::<Vec<_>>());
+        self.note_streams_of(&all);
         self.run();
     }
 
@@ -151,6 +209,28 @@ impl<P: Platform> Engine<P> {
         let matched = device.matched?;
         (matches!(device.state, State::Unclaimed) && self.drivers.is_registered(matched.driver))
             .then_some(matched.driver)
+    }
+
+    /// Queues the devices that a driver is for, in the order of the board's list,
+    /// ahead of what is queued already.
+    fn queue_first(&mut self, ids: &[DeviceId]) {
+        for id in self.by_driver(ids).into_iter().rev() {
+            let device = &mut self.devices[id.index()];
+            if !device.queued {
+                device.queued = true;
+                self.queue.push_front(id);
+            }
+        }
+    }
+
+    /// Those of the devices that may be tried, in the order of the board's list.
+    fn by_driver(&self, ids: &[DeviceId]) -> Vec<DeviceId> {
+        let mut claimable: Vec<(usize, DeviceId)> = ids
+            .iter()
+            .filter_map(|&id| Some((self.claimable(id)?, id)))
+            .collect();
+        claimable.sort_unstable();
+        claimable.into_iter().map(|(_, id)| id).collect()
     }
 
     fn enqueue(&mut self, id: DeviceId) {
@@ -163,21 +243,30 @@ impl<P: Platform> Engine<P> {
 
     /// Works until nothing can be tried any more.
     fn run(&mut self) {
-        while let Some(id) = self.queue.pop_front() {
-            self.devices[id.index()].queued = false;
-            self.attempt(id);
+        loop {
+            while let Some(id) = self.queue.pop_front() {
+                self.devices[id.index()].queued = false;
+                self.attempt(id);
+            }
+            if !self.end_cycles() {
+                return;
+            }
         }
     }
 
     /// A device's fate is known: whoever waited for it is looked at again.
     fn settle(&mut self, id: DeviceId) {
         for waiter in self.waiters.remove(&id).unwrap_or_default() {
-            self.enqueue(waiter);
+            // It may have been settled otherwise meanwhile: by hand, or with a cycle.
+            if matches!(self.devices[waiter.index()].state, State::Waiting(_)) {
+                self.enqueue(waiter);
+            }
         }
     }
 
     /// Registers a driver that was held back, and tries its devices.
     pub fn add_driver(&mut self, name: &str) -> Result<(), Fault> {
+        self.awake()?;
         let driver = self.drivers.register(name)?;
         let devices: Vec<DeviceId> = self
             .ids()
@@ -188,6 +277,53 @@ impl<P: Platform> Engine<P> {
         }
         self.run();
         Ok(())
+    }
+
+    /// Takes a driver back: its devices are unbound, what uses them first, and wait
+    /// for [`add_driver`](Self::add_driver).
+    pub fn remove_driver(&mut self, name: &str) -> Result<(), Fault> {
+        self.awake()?;
+        let driver = self.drivers.position(name)?;
+        self.drivers.hold(name)?;
+        for id in self.ids() {
+            let device = &self.devices[id.index()];
+            let its = device
+                .matched
+                .is_some_and(|matched| matched.driver == driver);
+            if its && matches!(device.state, State::Bound) {
+                self.release(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries everything again that is not bound and that a registered driver is for.
+    pub fn rescan(&mut self) -> Result<(), Fault> {
+        self.awake()?;
+        for id in self.ids() {
+            let device = &mut self.devices[id.index()];
+            if matches!(device.state, State::Failed(_)) {
+                device.state = State::Unclaimed;
+            }
+        }
+        let all: Vec<DeviceId> = self.ids().collect();
+        for id in self.by_driver(&all) {
+            self.enqueue(id);
+        }
+        self.run();
+        Ok(())
+    }
+
+    fn awake(&self) -> Result<(), Fault> {
+        match self.suspended {
+            true => Err(Fault::invalid("the devices are suspended; `resume` first")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the devices are suspended.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended
     }
 
     /// Holds a driver back until [`add_driver`](Self::add_driver).
@@ -202,6 +338,7 @@ impl<P: Platform> Engine<P> {
 
     /// Tries a device that is not bound.
     pub fn bind(&mut self, name: &str) -> Result<(), Fault> {
+        self.awake()?;
         let id = self.require(name)?;
         let device = &self.devices[id.index()];
         match &device.state {
@@ -229,6 +366,7 @@ impl<P: Platform> Engine<P> {
 
     /// Takes a device from its driver, after everything that depends on it.
     pub fn unbind(&mut self, name: &str) -> Result<(), Fault> {
+        self.awake()?;
         let id = self.require(name)?;
         if !matches!(self.devices[id.index()].state, State::Bound) {
             return Err(Fault::invalid("it is not bound"));

@@ -46,7 +46,7 @@ impl<P: Platform> Engine<P> {
             if let Some(start) = path.iter().position(|&seen| seen == id) {
                 chain.push(Cause {
                     device: device.name.clone(),
-                    reason: self.cycle(&path[start..], id),
+                    reason: format!("in a cycle: {}", self.path_of(&path[start..])),
                 });
                 return chain;
             }
@@ -92,7 +92,7 @@ impl<P: Platform> Engine<P> {
             .waited
             .iter()
             .find(|waited| waited.dependency == dependency)
-            .map_or("", |waited| waited.property);
+            .map_or("", |waited| &waited.property);
         format!(
             "waits for {} {} ({property})",
             dependency.class,
@@ -111,16 +111,6 @@ impl<P: Platform> Engine<P> {
             }
             _ => None,
         }
-    }
-
-    fn cycle(&self, path: &[DeviceId], back: DeviceId) -> String {
-        let mut text = String::from("in a cycle: ");
-        for id in path {
-            text.push_str(&self.devices[id.index()].name);
-            text.push_str(" -> ");
-        }
-        text.push_str(&self.devices[back.index()].name);
-        text
     }
 }
 
@@ -143,6 +133,7 @@ pub(super) fn dma_words(setup: &DmaSetup) -> String {
     match setup {
         DmaSetup::None => String::new(),
         DmaSetup::Direct => String::from(", direct DMA"),
+        DmaSetup::Managed { .. } => String::from(", its driver manages its IOMMU"),
         DmaSetup::Group(info) => {
             let kind = if info.identity {
                 "identity domain"

@@ -19,23 +19,47 @@ use crate::policy::MissingIommu;
 /// What a device does without a supplier.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Need {
-    /// Policy decides what becomes of a master without its IOMMU.
+    /// Waits while it may come; policy decides what becomes of a master when it
+    /// won't.
     ByPolicy,
+    /// Waits while it may come, fails when it won't.
+    Mandatory,
     /// Waits while it may come, goes on without it when it won't: the driver asks
     /// for it and knows whether it can do without.
     Optional,
-    /// No driver can ask for it yet, so nothing waits for it.
-    Unused,
 }
 
-/// The classes of suppliers, in one table.
+/// The classes of suppliers, in one table, after their bindings: a device without its
+/// clock or power does nothing; without its interrupt it can be polled, without a DMA
+/// engine it can be fed by the CPU, pins and cells are usually as firmware left them.
+/// A driver may say of more that its devices can do without.
 fn need(class: SupplierClass) -> Need {
     match class {
         SupplierClass::Iommu => Need::ByPolicy,
-        SupplierClass::Interrupt | SupplierClass::Msi => Need::Optional,
-        _ => Need::Unused,
+        SupplierClass::Clock
+        | SupplierClass::PowerDomain
+        | SupplierClass::Reset
+        | SupplierClass::Regulator
+        | SupplierClass::Phy
+        | SupplierClass::Parent => Need::Mandatory,
+        SupplierClass::Interrupt
+        | SupplierClass::Msi
+        | SupplierClass::Gpio
+        | SupplierClass::Dma
+        | SupplierClass::Mailbox
+        | SupplierClass::Nvmem
+        | SupplierClass::Pinctrl => Need::Optional,
     }
 }
+
+/// The order in which a device's switches are turned on: power before clocks, and out
+/// of reset only with both.
+const SWITCHED: [SupplierClass; 4] = [
+    SupplierClass::PowerDomain,
+    SupplierClass::Regulator,
+    SupplierClass::Clock,
+    SupplierClass::Reset,
+];
 
 /// Whether a supplier is there.
 pub(super) enum Supply {
@@ -53,21 +77,28 @@ pub(super) enum Route {
     Behind(Vec<Behind>),
 }
 
+/// Everything that a device needs, when all of it is there.
+pub(super) struct Needs {
+    pub route: Route,
+    pub uses: Vec<(DeviceId, Dependency)>,
+    pub decision: Option<String>,
+    /// What to turn on, in order: who supplies it, and its specifier there.
+    pub switches: Vec<(Dependency, Vec<u32>)>,
+}
+
 /// What one look at a device's suppliers gives.
 pub(super) enum Resolved {
-    Ready {
-        route: Route,
-        uses: Vec<Dependency>,
-        decision: Option<String>,
-    },
+    Ready(Needs),
     Wait(DeviceId, Waited),
     Fail(Fault),
 }
 
-/// An edge that is enforced.
+/// An edge of the graph.
 struct Edge {
     dependency: Dependency,
-    property: &'static str,
+    property: Box<str>,
+    cells: Vec<u32>,
+    need: Need,
 }
 
 impl<P: Platform> Engine<P> {
@@ -133,27 +164,90 @@ impl<P: Platform> Engine<P> {
 
     /// Looks at everything that a device needs.
     pub(super) fn resolve(&self, id: DeviceId) -> Resolved {
+        match self.look(id) {
+            Ok(needs) => Resolved::Ready(needs),
+            Err(other) => other,
+        }
+    }
+
+    /// The same; what ends the look early is the error.
+    fn look(&self, id: DeviceId) -> Result<Needs, Resolved> {
         let device = &self.devices[id.index()];
-        let master = device.is_master();
-        let mut behind: Vec<Behind> = Vec::new();
         let mut uses = Vec::new();
+        let (route, mut decision) = self.route(device, &mut uses)?;
+        let mut switches = Vec::new();
+        for edge in self.edges(device).map_err(Resolved::Fail)? {
+            let Edge {
+                dependency,
+                property,
+                cells,
+                need,
+            } = edge;
+            if device.broken.contains(&dependency) {
+                continue;
+            }
+            match self.supply(dependency) {
+                Supply::Ready => {
+                    uses.extend(self.use_of(dependency));
+                    if SWITCHED.contains(&dependency.class) {
+                        switches.push((dependency, cells));
+                    }
+                }
+                Supply::Pending(on) => {
+                    let waited = Waited {
+                        dependency,
+                        property,
+                    };
+                    return Err(Resolved::Wait(on, waited));
+                }
+                Supply::Never(Absence::NoDriver) if self.is_left_on(dependency.node) => {
+                    let supplier = self.context.path(dependency.node);
+                    let class = dependency.class;
+                    let text = format!("{class} {supplier} was left on by firmware");
+                    decision.get_or_insert(text);
+                }
+                Supply::Never(why) if need == Need::Mandatory => {
+                    return Err(Resolved::Fail(self.absent(dependency, why)));
+                }
+                Supply::Never(_) => {}
+            }
+        }
+        let turn = |class| SWITCHED.iter().position(|&known| known == class);
+        switches.sort_by_key(|(dependency, _)| turn(dependency.class));
+        Ok(Needs {
+            route,
+            uses,
+            decision,
+            switches,
+        })
+    }
+
+    /// How the device's transactions will travel, and what policy had to decide.
+    fn route(
+        &self,
+        device: &Device<P>,
+        uses: &mut Vec<(DeviceId, Dependency)>,
+    ) -> Result<(Route, Option<String>), Resolved> {
+        let mut behind: Vec<Behind> = Vec::new();
         let mut decision = None;
-        let mut direct = false;
-        for stream in device.streams.iter().filter(|_| master) {
+        for stream in &device.streams {
+            if !device.is_master() {
+                break;
+            }
+            if let Some(known) = behind.iter_mut().find(|known| known.node == stream.iommu) {
+                known.streams.push(stream.id);
+                continue;
+            }
             let dependency = Dependency {
                 node: stream.iommu,
                 class: SupplierClass::Iommu,
             };
-            if uses.contains(&dependency) {
-                add_stream(&mut behind, stream);
-                continue;
-            }
             match self.supply(dependency) {
                 Supply::Ready => {
                     let Some(iommu) = self.context.iommu(stream.iommu) else {
                         continue;
                     };
-                    uses.push(dependency);
+                    uses.extend(self.use_of(dependency));
                     behind.push(Behind {
                         node: stream.iommu,
                         iommu,
@@ -161,94 +255,66 @@ impl<P: Platform> Engine<P> {
                     });
                 }
                 Supply::Pending(on) => {
-                    let property = stream.property;
-                    return Resolved::Wait(
-                        on,
-                        Waited {
-                            dependency,
-                            property,
-                        },
-                    );
+                    let waited = Waited {
+                        dependency,
+                        property: stream.property.into(),
+                    };
+                    return Err(Resolved::Wait(on, waited));
                 }
-                Supply::Never(why) => match self.without_iommu(stream.iommu, why) {
-                    Ok(reason) => {
-                        decision = Some(reason);
-                        direct = true;
-                    }
-                    Err(fault) => return Resolved::Fail(fault),
-                },
+                Supply::Never(why) => {
+                    let reason = self.without_iommu(device, stream.iommu, why);
+                    decision = Some(reason.map_err(Resolved::Fail)?);
+                }
             }
         }
-        if direct && !behind.is_empty() {
-            return Resolved::Fail(Fault::invalid(
-                "one of its IOMMUs is there and another will not come: no address would suit both",
-            ));
-        }
-        for Edge {
-            dependency,
-            property,
-        } in self.edges(device)
-        {
-            match self.supply(dependency) {
-                Supply::Ready => uses.push(dependency),
-                Supply::Pending(on) => {
-                    return Resolved::Wait(
-                        on,
-                        Waited {
-                            dependency,
-                            property,
-                        },
-                    );
-                }
-                Supply::Never(_) => {}
-            }
-        }
-        let route = if behind.is_empty() {
-            Route::Direct
-        } else {
-            Route::Behind(behind)
-        };
-        Resolved::Ready {
-            route,
-            uses,
-            decision,
+        match (behind.is_empty(), &decision) {
+            (true, _) => Ok((Route::Direct, decision)),
+            (false, None) => Ok((Route::Behind(behind), None)),
+            (false, Some(_)) => Err(Resolved::Fail(Fault::invalid(
+                "one of its IOMMUs is there and another will not come: no address suits both",
+            ))),
         }
     }
 
     /// What becomes of a master whose IOMMU will not come. `Ok` says why it may do
     /// DMA all the same.
-    fn without_iommu(&self, iommu: NodeId, why: Absence) -> Result<String, Fault> {
-        let path = self.context.tree.node(iommu).path();
-        match (why, self.context.policy.missing_iommu) {
+    fn without_iommu(
+        &self,
+        device: &Device<P>,
+        iommu: NodeId,
+        why: Absence,
+    ) -> Result<String, Fault> {
+        let policy = self.context.policy.missing_iommu_of(&device.name);
+        let path = self.context.path(iommu);
+        match (why, policy) {
             (Absence::Disabled, _) => Ok(format!("direct DMA: the tree disables its IOMMU {path}")),
             (_, MissingIommu::Direct) => Ok(format!(
                 "direct DMA by iommu.missing=direct: its IOMMU {path} will not come ({why})"
             )),
             (Absence::Failed, MissingIommu::Refuse) => Err(Fault::Supplier {
-                supplier: path.into_boxed_str(),
+                supplier: path,
                 class: SupplierClass::Iommu,
                 why,
             }),
-            (_, MissingIommu::Refuse) => Err(Fault::Refused {
-                iommu: path.into_boxed_str(),
-                why,
-            }),
+            (_, MissingIommu::Refuse) => Err(Fault::Refused { iommu: path, why }),
         }
     }
 
-    /// The enforced edges other than those to IOMMUs. What is malformed is no edge:
-    /// the driver gets the error when it asks for the thing.
-    fn edges(&self, device: &Device<P>) -> Vec<Edge> {
+    /// The edges other than those to IOMMUs. One that is malformed fails the device
+    /// where it is mandatory; else it is no edge, and the driver gets the error when
+    /// it asks for the thing.
+    fn edges(&self, device: &Device<P>) -> Result<Vec<Edge>, Fault> {
         let tree = &self.context.tree;
         let mut edges = Vec::new();
-        let mut push = |node, class, property| {
-            let dependency = Dependency { node, class };
-            edges.push(Edge {
-                dependency,
-                property,
-            });
-        };
         if let (Some(child), Some(bus)) = (&device.child, self.bus_node(device)) {
+            let mut push = |node, class, property: &str| {
+                edges.push(Edge {
+                    dependency: Dependency { node, class },
+                    property: property.into(),
+                    cells: Vec::new(),
+                    need: need(class),
+                });
+            };
             if let Ok(Some(spec)) = child.function.interrupt() {
                 push(spec.controller, SupplierClass::Interrupt, "interrupt-map");
             }
@@ -257,22 +323,43 @@ impl<P: Platform> Engine<P> {
                     push(target.target, SupplierClass::Msi, "msi-map");
                 }
             }
-        } else if let Some(node) = device.node {
-            for edge in tree.node(node).suppliers() {
-                let (class, Ok(target)) = (edge.class, edge.target) else {
-                    continue;
-                };
-                if need(class) == Need::Optional {
-                    push(target, class, property_of(class));
-                }
+        }
+        let Some(node) = device.node.map(|node| tree.node(node)) else {
+            return Ok(edges);
+        };
+        let spared = device.matched.map_or(&[][..], |matched| {
+            self.drivers.get(matched.driver).optional()
+        });
+        for edge in node.suppliers() {
+            // The function's own interrupt, if it has a node, was asked for above.
+            let wired = edge.class == SupplierClass::Interrupt && device.child.is_some();
+            if edge.class == SupplierClass::Iommu || wired {
+                continue;
+            }
+            let need = match need(edge.class) {
+                _ if spared.contains(&edge.class) => Need::Optional,
+                need => need,
+            };
+            match edge.target {
+                Ok(node) => edges.push(Edge {
+                    dependency: Dependency {
+                        node,
+                        class: edge.class,
+                    },
+                    property: edge.property.into_boxed_str(),
+                    cells: edge.cells,
+                    need,
+                }),
+                Err(error) if need == Need::Mandatory => return Err(Fault::Tree(error)),
+                Err(_) => {}
             }
         }
-        edges
+        Ok(edges)
     }
 
     /// Whether a supplier is there, may come, or never will.
     pub(super) fn supply(&self, dependency: Dependency) -> Supply {
-        if self.context.registry.get(dependency).is_some() {
+        if self.context.find(dependency).is_some() {
             return Supply::Ready;
         }
         let node = self.context.tree.node(dependency.node);
@@ -297,6 +384,37 @@ impl<P: Platform> Engine<P> {
                 Some(_) => Supply::Pending(id),
             },
         }
+    }
+
+    /// Whether a device could do without what it waits for.
+    pub(super) fn can_do_without(&self, id: DeviceId, dependency: Dependency) -> bool {
+        let edges = self.edges(&self.devices[id.index()]).unwrap_or_default();
+        let mut same = edges
+            .iter()
+            .filter(|edge| edge.dependency == dependency)
+            .peekable();
+        same.peek().is_some() && same.all(|edge| edge.need == Need::Optional)
+    }
+
+    /// The fault of a device whose supplier will not come.
+    pub(super) fn absent(&self, dependency: Dependency, why: Absence) -> Fault {
+        Fault::Supplier {
+            supplier: self.context.path(dependency.node),
+            class: dependency.class,
+            why,
+        }
+    }
+
+    /// The board says that firmware left it on.
+    fn is_left_on(&self, node: NodeId) -> bool {
+        let node = self.context.tree.node(node);
+        let left_on = self.context.policy.left_on;
+        node.ancestors()
+            .any(|node| left_on.iter().any(|known| node.is_compatible(known)))
+    }
+
+    fn use_of(&self, dependency: Dependency) -> Option<(DeviceId, Dependency)> {
+        Some((self.provider(dependency.node)?, dependency))
     }
 
     /// The device that supplies what a node stands for: the node's own, or that of
@@ -333,18 +451,5 @@ fn stream_id(cells: &[u32]) -> Result<StreamId, Fault> {
             "an IOMMU specifier of {} cells: one StreamID is understood",
             cells.len()
         ))),
-    }
-}
-
-fn add_stream(behind: &mut [Behind], stream: &Stream) {
-    if let Some(behind) = behind.iter_mut().find(|behind| behind.node == stream.iommu) {
-        behind.streams.push(stream.id);
-    }
-}
-
-fn property_of(class: SupplierClass) -> &'static str {
-    match class {
-        SupplierClass::Msi => "msi-parent",
-        _ => "interrupts",
     }
 }

@@ -31,7 +31,19 @@ pub(crate) struct Joining<'a> {
     pub device: &'a str,
     pub behind: &'a [Behind],
     pub identity: bool,
+    /// Never handed out.
     pub holes: &'a [Hole],
+    /// In use by the device already, so mapped before it is attached.
+    pub kept: &'a [Identity],
+    pub isolation: Option<&'a str>,
+}
+
+/// Memory that firmware mapped for a device and that must stay mapped.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    pub iova: Iova,
+    pub pa: PhysAddr,
+    pub len: u64,
 }
 
 /// Devices that share their streams' domain.
@@ -40,6 +52,8 @@ pub struct Group {
     identity: bool,
     space: Mutex<IovaSpace>,
     doorbells: Mutex<BTreeMap<u64, Iova>>,
+    kept: Mutex<Vec<Identity>>,
+    isolation: Option<Box<str>>,
     live: Mutex<Live>,
     // One for each IOMMU on the way, and the same mappings in all of them.
     domains: Vec<(NodeId, Arc<dyn Domain>)>,
@@ -47,8 +61,13 @@ pub struct Group {
 
 #[derive(Default)]
 struct Live {
-    members: Vec<Box<str>>,
+    members: Vec<Member>,
     attachments: Vec<Attachment>,
+}
+
+struct Member {
+    name: Box<str>,
+    keys: Vec<StreamKey>,
 }
 
 /// What people are shown of a group.
@@ -76,6 +95,10 @@ struct Attachment {
 }
 
 impl Attachment {
+    fn key(&self) -> StreamKey {
+        (self.node, self.stream)
+    }
+
     fn new(behind: &Behind, stream: StreamId, domain: &Arc<dyn Domain>) -> Result<Self, Fault> {
         let streams = behind.iommu.limits().streams;
         if u64::from(stream.0) >= streams {
@@ -106,29 +129,33 @@ impl Group {
     /// new one. When this returns `Ok` its streams are attached.
     pub(crate) fn join(streams: &Arc<Streams>, joining: &Joining<'_>) -> Result<Arc<Self>, Fault> {
         let keys = keys(joining.behind);
-        let group = match streams.group(&keys)? {
+        let group = match streams.group(&keys, joining.isolation)? {
             Some(group) => group,
             None => Arc::new(Self::new(streams, joining)?),
         };
         group.space.lock().exclude(joining.holes)?;
+        group.keep(joining.kept)?;
         let mut live = group.live.lock();
+        // Dropped again, and so undone, if one of them fails.
+        let mut attached: Vec<Attachment> = Vec::new();
         for behind in joining.behind {
             let domain = group.domain(behind)?;
             for &stream in &behind.streams {
-                let known = live
-                    .attachments
-                    .iter()
-                    .any(|held| held.node == behind.node && held.stream == stream);
+                let key = (behind.node, stream);
+                let known = live.attachments.iter().chain(&attached);
                 // An alias gives the same stream twice: taken once, released once.
-                if !known {
-                    let attachment = Attachment::new(behind, stream, domain)?;
-                    live.attachments.push(attachment);
+                if !known.map(Attachment::key).any(|held| held == key) {
+                    attached.push(Attachment::new(behind, stream, domain)?);
                 }
             }
         }
-        live.members.push(joining.device.into());
+        live.attachments.append(&mut attached);
+        live.members.push(Member {
+            name: joining.device.into(),
+            keys: keys.clone(),
+        });
         drop(live);
-        streams.set_group(&keys, &Arc::downgrade(&group));
+        streams.set_group(&keys, joining.isolation, &Arc::downgrade(&group));
         Ok(group)
     }
 
@@ -149,6 +176,8 @@ impl Group {
             identity: joining.identity,
             space: Mutex::new(IovaSpace::new(aperture)),
             doorbells: Mutex::new(BTreeMap::new()),
+            kept: Mutex::new(Vec::new()),
+            isolation: joining.isolation.map(Into::into),
             live: Mutex::new(Live::default()),
             domains,
         })
@@ -164,23 +193,48 @@ impl Group {
             })
     }
 
-    /// Takes `device` out. With the last member the streams are aborted.
+    /// Maps what firmware mapped, where it did.
+    fn keep(&self, mappings: &[Identity]) -> Result<(), Fault> {
+        if self.identity {
+            return Ok(());
+        }
+        let mut kept = self.kept.lock();
+        for mapping in mappings {
+            if kept.contains(mapping) {
+                continue;
+            }
+            let Identity { iova, pa, len } = *mapping;
+            for (_, domain) in &self.domains {
+                domain.map(iova, pa, len, Permission::ReadWrite)?;
+            }
+            kept.push(*mapping);
+        }
+        Ok(())
+    }
+
+    /// Takes `device` out. Streams that were its alone are aborted; with the last
+    /// member all are.
     pub(crate) fn leave(&self, device: &str) {
         let mut live = self.live.lock();
-        live.members.retain(|member| &**member != device);
-        if !live.members.is_empty() {
-            return;
-        }
-        let attachments = mem::take(&mut live.attachments);
+        let Live {
+            members,
+            attachments,
+        } = &mut *live;
+        members.retain(|member| &*member.name != device);
+        let used = |key| members.iter().any(|member| member.keys.contains(&key));
+        let (kept, gone): (Vec<_>, Vec<_>) = mem::take(attachments)
+            .into_iter()
+            .partition(|held| used(held.key()));
+        *attachments = kept;
+        let empty = members.is_empty();
         drop(live);
-        let keys: Vec<StreamKey> = attachments
-            .iter()
-            .map(|held| (held.node, held.stream))
-            .collect();
-        drop(attachments);
+        let keys: Vec<StreamKey> = gone.iter().map(Attachment::key).collect();
+        drop(gone);
         // A device that comes back starts with a fresh domain, even where somebody
         // still holds a buffer of this one.
-        self.streams.set_group(&keys, &alloc::sync::Weak::new());
+        let isolation = self.isolation.as_deref().filter(|_| empty);
+        self.streams
+            .set_group(&keys, isolation, &alloc::sync::Weak::new());
     }
 
     /// Whether addresses pass unchanged.
@@ -261,12 +315,12 @@ impl Group {
     pub fn info(&self) -> GroupInfo {
         let live = self.live.lock();
         GroupInfo {
-            members: live.members.clone(),
-            streams: live
-                .attachments
+            members: live
+                .members
                 .iter()
-                .map(|held| (held.node, held.stream))
+                .map(|member| member.name.clone())
                 .collect(),
+            streams: live.attachments.iter().map(Attachment::key).collect(),
             identity: self.identity,
             tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
             mapped: self.space.lock().in_use(),

@@ -4,11 +4,15 @@
 
 mod fault;
 mod group;
+mod managed;
 mod streams;
 
 pub use fault::{Access, FaultLog, FaultRecord, FaultReport};
-pub(crate) use group::{Behind, Joining};
+pub(crate) use group::{Behind, Identity, Joining};
 pub use group::{Group, GroupInfo};
+pub(crate) use managed::Inner as ManagedInner;
+pub use managed::{Managed, Space};
+pub(crate) use streams::Reservation;
 pub use streams::{Owner, Streams};
 
 use alloc::boxed::Box;

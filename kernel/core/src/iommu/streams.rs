@@ -30,12 +30,33 @@ pub struct Owner {
 #[derive(Default)]
 pub struct Streams {
     entries: Mutex<BTreeMap<StreamKey, Entry>>,
+    // Groups of devices that are not isolated from each other.
+    isolation: Mutex<BTreeMap<Box<str>, Weak<Group>>>,
 }
 
 #[derive(Default)]
 struct Entry {
     devices: Vec<(Box<str>, Option<&'static str>)>,
     group: Weak<Group>,
+    // The device whose driver manages the stream.
+    reserved: Option<Box<str>>,
+}
+
+/// Streams that one device has for itself.
+pub(crate) struct Reservation {
+    streams: Arc<Streams>,
+    keys: Vec<StreamKey>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut entries = self.streams.entries.lock();
+        for key in &self.keys {
+            if let Some(entry) = entries.get_mut(key) {
+                entry.reserved = None;
+            }
+        }
+    }
 }
 
 impl Streams {
@@ -57,7 +78,8 @@ impl Streams {
         for key in keys {
             if let Some(entry) = entries.get_mut(key) {
                 entry.devices.retain(|(name, _)| &**name != device);
-                if entry.devices.is_empty() && entry.group.strong_count() == 0 {
+                let free = entry.group.strong_count() == 0 && entry.reserved.is_none();
+                if entry.devices.is_empty() && free {
                     entries.remove(key);
                 }
             }
@@ -81,13 +103,56 @@ impl Streams {
         })
     }
 
-    /// The live group that covers any of these streams. It must be one: a device
-    /// whose streams are in two groups would join them behind their backs.
-    pub(crate) fn group(&self, keys: &[StreamKey]) -> Result<Option<Arc<Group>>, Fault> {
-        let entries = self.entries.lock();
-        let mut found: Option<Arc<Group>> = None;
+    /// Gives `device` these streams for itself. Nobody may be in a group with them.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        keys: &[StreamKey],
+        device: &str,
+    ) -> Result<Reservation, Fault> {
+        let mut entries = self.entries.lock();
         for key in keys {
-            let Some(group) = entries.get(key).and_then(|entry| entry.group.upgrade()) else {
+            let stream = key.1;
+            let Some(entry) = entries.get(key) else {
+                continue;
+            };
+            if let Some(by) = entry.reserved.clone() {
+                return Err(Fault::StreamTaken { stream, by });
+            }
+            if let Some(group) = entry.group.upgrade() {
+                let by = group.info().members.join("+").into_boxed_str();
+                return Err(Fault::StreamTaken { stream, by });
+            }
+        }
+        for key in keys {
+            entries.entry(*key).or_default().reserved = Some(device.into());
+        }
+        Ok(Reservation {
+            streams: self.clone(),
+            keys: keys.to_vec(),
+        })
+    }
+
+    /// The live group that covers any of these streams, or whose members are not
+    /// isolated from this device. It must be one: a device whose streams are in two
+    /// groups would join them behind their backs.
+    pub(crate) fn group(
+        &self,
+        keys: &[StreamKey],
+        isolation: Option<&str>,
+    ) -> Result<Option<Arc<Group>>, Fault> {
+        let mut found: Option<Arc<Group>> = isolation.and_then(|key| {
+            let groups = self.isolation.lock();
+            groups.get(key).and_then(Weak::upgrade)
+        });
+        let entries = self.entries.lock();
+        for key in keys {
+            let Some(entry) = entries.get(key) else {
+                continue;
+            };
+            if let Some(by) = entry.reserved.clone() {
+                return Err(Fault::StreamTaken { stream: key.1, by });
+            }
+            let Some(group) = entry.group.upgrade() else {
                 continue;
             };
             match &found {
@@ -100,7 +165,17 @@ impl Streams {
         Ok(found)
     }
 
-    pub(crate) fn set_group(&self, keys: &[StreamKey], group: &Weak<Group>) {
+    pub(crate) fn set_group(
+        &self,
+        keys: &[StreamKey],
+        isolation: Option<&str>,
+        group: &Weak<Group>,
+    ) {
+        if let Some(isolation) = isolation {
+            let mut groups = self.isolation.lock();
+            groups.retain(|_, group| group.strong_count() > 0);
+            groups.insert(isolation.into(), group.clone());
+        }
         let mut entries = self.entries.lock();
         for key in keys {
             entries.entry(*key).or_default().group = group.clone();

@@ -1,0 +1,94 @@
+//! Cycles: devices that wait for each other can wait for ever, so they are found
+//! when nothing else can be tried. Where one of them could do without what it waits
+//! for, the cycle is broken there; else all of them fail, with the path.
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Engine;
+use super::device::{DeviceId, State};
+use crate::error::Fault;
+use crate::platform::Platform;
+
+impl<P: Platform> Engine<P> {
+    /// Breaks or fails every cycle among the waiting devices; says whether there was
+    /// one, and so whether there is something to try again.
+    pub(super) fn end_cycles(&mut self) -> bool {
+        let cycles = self.cycles();
+        for cycle in &cycles {
+            self.end_cycle(cycle);
+        }
+        !cycles.is_empty()
+    }
+
+    fn end_cycle(&mut self, cycle: &[DeviceId]) {
+        let path = self.path_of(cycle);
+        for &id in cycle {
+            let State::Waiting(dependency) = self.devices[id.index()].state else {
+                continue;
+            };
+            if self.can_do_without(id, dependency) {
+                let device = &mut self.devices[id.index()];
+                log::warn!(
+                    "{}: goes without its {}, to break the cycle {path}",
+                    device.name,
+                    dependency.class
+                );
+                device.broken.push(dependency);
+                self.enqueue(id);
+                return;
+            }
+        }
+        // All of them first: none shall be tried again because another failed.
+        for &id in cycle {
+            let path = path.clone().into_boxed_str();
+            self.devices[id.index()].state = State::Failed(Fault::Cycle { path });
+        }
+        for &id in cycle {
+            let path = path.clone().into_boxed_str();
+            self.fail(id, Fault::Cycle { path });
+        }
+    }
+
+    /// Every waiting device waits for one other, so following that either ends or
+    /// comes round: each device is passed once.
+    fn cycles(&self) -> Vec<Vec<DeviceId>> {
+        let mut seen = vec![None; self.devices.len()];
+        let mut cycles = Vec::new();
+        for start in self.ids() {
+            let mut path = Vec::new();
+            let mut next = Some(start);
+            while let Some(id) = next {
+                match seen[id.index()] {
+                    Some(walk) if walk == start => {
+                        let from = path.iter().position(|&passed| passed == id);
+                        cycles.push(path.split_off(from.unwrap_or(0)));
+                        break;
+                    }
+                    Some(_) => break,
+                    None => {}
+                }
+                let State::Waiting(dependency) = self.devices[id.index()].state else {
+                    break;
+                };
+                seen[id.index()] = Some(start);
+                path.push(id);
+                next = self.provider(dependency.node);
+            }
+        }
+        cycles
+    }
+
+    /// `a -> b -> a`.
+    pub(super) fn path_of(&self, cycle: &[DeviceId]) -> String {
+        let mut text = String::new();
+        for id in cycle.iter().chain(cycle.first()) {
+            if !text.is_empty() {
+                text.push_str(" -> ");
+            }
+            text.push_str(&self.devices[id.index()].name);
+        }
+        text
+    }
+}

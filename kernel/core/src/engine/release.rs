@@ -1,0 +1,199 @@
+//! The opposite of an attempt: ending a binding, everything that depends on it
+//! first; and suspending and resuming all of them.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Engine;
+use super::device::{DeviceId, Setup, State};
+use super::suppliers::{Resolved, keys};
+use crate::console::Console;
+use crate::error::{Dependency, Fault};
+use crate::platform::Platform;
+
+impl<P: Platform> Engine<P> {
+    /// Unbinds a device, everything that uses it first. Who used a service of it
+    /// waits for it from now on.
+    pub(super) fn release(&mut self, id: DeviceId) {
+        // Depth first without recursion: a chain may be thousands long.
+        let mut stack = Vec::from([(id, None)]);
+        while let Some(&(top, reason)) = stack.last() {
+            let user = self.devices[top.index()].users.pop_first();
+            match user {
+                Some(user) if self.is_bound(user) => {
+                    stack.push((user, self.reason_to_wait(user, top)));
+                }
+                Some(_) => {}
+                None => {
+                    stack.pop();
+                    self.take_down(top);
+                    if let Some((on, dependency)) = reason {
+                        self.devices[top.index()].state = State::Waiting(dependency);
+                        self.waiters.entry(on).or_default().push(top);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_bound(&self, id: DeviceId) -> bool {
+        matches!(self.devices[id.index()].state, State::Bound)
+    }
+
+    /// What a user will wait for once its supplier is gone; nothing if it is gone with
+    /// it, being on it.
+    fn reason_to_wait(&self, user: DeviceId, on: DeviceId) -> Option<(DeviceId, Dependency)> {
+        let device = &self.devices[user.index()];
+        if device.bus == Some(on) {
+            return None;
+        }
+        device
+            .uses
+            .iter()
+            .find(|(supplier, _)| *supplier == on)
+            .copied()
+    }
+
+    /// Ends a binding: the device is stopped, then cut off on its bus, then its
+    /// driver's state goes (buffers are unmapped, synced and freed while the
+    /// mapping machinery stands), then its streams are aborted, then what was on for
+    /// it goes off.
+    fn take_down(&mut self, id: DeviceId) {
+        if !self.is_bound(id) {
+            return;
+        }
+        self.announce_console(id, None);
+        let device = &mut self.devices[id.index()];
+        let platform = &self.context.platform;
+        let driver = device
+            .matched
+            .map(|matched| self.drivers.get(matched.driver));
+        platform.at_work(driver.map(|driver| (&*device.name, driver.name())));
+        let bound = device.bound.take();
+        let setup = core::mem::replace(&mut device.setup, Setup::none());
+        if let Some(bound) = &bound {
+            bound.quiesce();
+        }
+        setup.grant.stop();
+        for dependency in core::mem::take(&mut device.published) {
+            self.context.registry.remove(dependency);
+        }
+        drop(bound);
+        drop(setup);
+        platform.at_work(None);
+        device.order = None;
+        device.state = State::Unclaimed;
+        let uses = core::mem::take(&mut device.uses);
+        self.context
+            .streams
+            .note(&keys(&device.streams), &device.name, None);
+        log::debug!("{}: unbound", device.name);
+        for (supplier, _) in uses {
+            self.devices[supplier.index()].users.remove(&id);
+        }
+        self.forget_children(id);
+    }
+
+    /// What was on a bus is gone with it.
+    fn forget_children(&mut self, bus: DeviceId) {
+        for child in core::mem::take(&mut self.devices[bus.index()].children) {
+            let device = &mut self.devices[child.index()];
+            self.context
+                .streams
+                .forget(&keys(&device.streams), &device.name);
+            device.state = State::Gone;
+            device.child = None;
+            if let Some(node) = device.node {
+                self.by_node.remove(&node);
+            }
+        }
+    }
+
+    /// Tells the hook of the console that the tree chose that it came or goes.
+    pub(super) fn announce_console(&self, id: DeviceId, console: Option<Arc<dyn Console>>) {
+        if let Some((node, hook)) = self.console
+            && self.devices[id.index()].node == Some(node)
+        {
+            hook(console);
+        }
+    }
+
+    /// The bound devices, suppliers first: the order of binding.
+    fn in_order(&self) -> Vec<DeviceId> {
+        let mut bound: Vec<(u32, DeviceId)> = self
+            .ids()
+            .filter_map(|id| Some((self.devices[id.index()].order?, id)))
+            .collect();
+        bound.sort_unstable();
+        bound.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Suspends every device, users first: each is quiesced and cut off on its bus,
+    /// then what was on for it goes off. If one refuses, those that are suspended
+    /// already are resumed.
+    pub fn suspend(&mut self) -> Result<(), Fault> {
+        if self.suspended {
+            return Err(Fault::invalid("the devices are suspended already"));
+        }
+        self.suspended = true;
+        let order = self.in_order();
+        for (done, &id) in order.iter().rev().enumerate() {
+            let device = &mut self.devices[id.index()];
+            let result = device
+                .bound
+                .as_ref()
+                .map_or(Ok(()), |bound| bound.suspend());
+            if let Err(fault) = result {
+                log::error!("{}: {fault}; resuming the others", device.name);
+                let suspended = &order[order.len() - done..];
+                self.resume_these(suspended);
+                return Err(fault);
+            }
+            device.setup.grant.stop();
+            while device.setup.on.pop().is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Resumes every device, suppliers first. One that does not come back is unbound,
+    /// and so are its users; the others go on.
+    pub fn resume(&mut self) -> Result<(), Fault> {
+        if !self.suspended {
+            return Err(Fault::invalid("the devices are not suspended"));
+        }
+        let order = self.in_order();
+        match self.resume_these(&order) {
+            None => Ok(()),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    fn resume_these(&mut self, order: &[DeviceId]) -> Option<Fault> {
+        self.suspended = false;
+        let mut first = None;
+        for &id in order {
+            // One of its suppliers may not have come back.
+            if !self.is_bound(id) {
+                continue;
+            }
+            if let Err(fault) = self.resume_one(id) {
+                self.release(id);
+                self.fail(id, fault.clone());
+                first.get_or_insert(fault);
+            }
+        }
+        self.run();
+        first
+    }
+
+    fn resume_one(&mut self, id: DeviceId) -> Result<(), Fault> {
+        let mut on = Vec::new();
+        if let Resolved::Ready(needs) = self.resolve(id) {
+            self.turn_on(&needs.switches, &mut on)?;
+        }
+        let device = &mut self.devices[id.index()];
+        device.setup.on = on;
+        device.setup.grant.restart();
+        device.bound.as_ref().map_or(Ok(()), |bound| bound.resume())
+    }
+}
