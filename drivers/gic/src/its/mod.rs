@@ -229,6 +229,19 @@ impl<P: Platform> Its<P> {
         }
         Ok(())
     }
+
+    /// Silences an event and gives back all that it has. What the ITS does not let
+    /// go of is not used again.
+    fn let_go(&self, state: &mut State<P>, id: u32, event: u32, lpi: u32) {
+        self.lpis.set_enabled(lpi, false);
+        match self.disconnect(state, id, event) {
+            Ok(()) => self.lpis.give_back(lpi),
+            Err(fault) => log::error!("LPI {lpi} is lost: {fault}"),
+        }
+        if let Err(fault) = self.unmap_if_idle(state, id) {
+            log::error!("the ITS keeps device {id:#x}: {fault}");
+        }
+    }
 }
 
 impl<P: Platform> MsiChip for Its<P> {
@@ -239,11 +252,8 @@ impl<P: Platform> MsiChip for Its<P> {
             .reserve(&mut state, requester)
             .inspect_err(|_| self.lpis.give_back(lpi))?;
         self.lpis.set_enabled(lpi, true);
-        if let Err(fault) = self.connect(&mut state, requester, event, lpi) {
-            // How far it got nobody knows: neither event nor LPI is used again.
-            self.lpis.set_enabled(lpi, false);
-            return Err(fault);
-        }
+        self.connect(&mut state, requester, event, lpi)
+            .inspect_err(|_| self.let_go(&mut state, requester, event, lpi))?;
         Ok(MsiVector {
             requester,
             intid: lpi,
@@ -254,20 +264,7 @@ impl<P: Platform> MsiChip for Its<P> {
 
     fn release(&self, vector: &MsiVector) {
         let mut state = self.state.lock();
-        self.lpis.set_enabled(vector.intid, false);
-        let MsiVector {
-            requester,
-            intid,
-            data,
-            ..
-        } = *vector;
-        match self.disconnect(&mut state, requester, data) {
-            Ok(()) => self.lpis.give_back(intid),
-            Err(fault) => log::error!("LPI {intid} is lost: {fault}"),
-        }
-        if let Err(fault) = self.unmap_if_idle(&mut state, requester) {
-            log::error!("the ITS keeps device {requester:#x}: {fault}");
-        }
+        self.let_go(&mut state, vector.requester, vector.data, vector.intid);
     }
 }
 

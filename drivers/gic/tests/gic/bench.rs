@@ -225,6 +225,7 @@ impl Bench {
                     class: 0,
                 },
                 requesters: vec![requester],
+                isolation: None,
                 function: Arc::new(function.clone()),
             }))
         });

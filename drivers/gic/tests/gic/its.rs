@@ -139,6 +139,12 @@ fn functions_that_look_alike_share_a_table_and_no_events() {
         .each_ref()
         .map(|function| function.message());
     assert_eq!(messages, [Some((DOORBELL, 0)), Some((DOORBELL, 1))]);
+    let maps = its(&bench)
+        .done
+        .iter()
+        .filter(|name| **name == "MAPD")
+        .count();
+    assert_eq!(maps, 1);
     bench.diary.take();
     its(&bench).message(0, 1);
     assert_eq!(bench.interrupt(), [format!("{SECOND}: interrupt")]);
@@ -178,6 +184,9 @@ fn a_stalled_command_is_named_and_skipped() {
         );
         // The queue goes on, and what could not be mapped can be when it works.
         its(&bench).refuses = None;
+        its(&bench).message(FIRST_ID, 0);
+        bench.sim.advance_us(1);
+        assert!(!bench.model.signals(), "{name}: nobody would serve it");
         for device in [FIRST, SECOND] {
             engine.bind(device).unwrap();
         }
@@ -219,6 +228,21 @@ fn an_its_that_hangs_costs_a_device_its_messages_only() {
 }
 
 #[test]
+fn a_device_that_the_its_lets_go_of_late_is_mapped_anew() {
+    let bench = Bench::v3();
+    let mut engine = bench.start(bench.v3_tree());
+    // MAPD.
+    its(&bench).hangs_at = Some(0x08);
+    engine.unbind(FIRST).unwrap();
+    its(&bench).hangs_at = None;
+    for _ in 0..8 {
+        bench.sim.advance_us(1);
+    }
+    engine.bind(FIRST).unwrap();
+    assert_works(&bench);
+}
+
+#[test]
 fn an_its_that_hangs_at_its_start_is_left_out() {
     let bench = Bench::v3();
     its(&bench).hangs = true;
@@ -241,10 +265,10 @@ fn a_device_id_out_of_reach_is_refused() {
         "{fault:?}"
     );
     // However often it is tried, that costs nothing.
+    engine.unbind(FIRST).unwrap();
     for _ in 0..LPIS {
         engine.bind(SECOND).unwrap_err();
     }
-    engine.unbind(FIRST).unwrap();
     engine.bind(FIRST).unwrap();
 }
 

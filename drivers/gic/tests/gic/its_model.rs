@@ -137,6 +137,8 @@ pub struct Its {
     pub refuses: Option<u64>,
     /// Does nothing any more.
     pub hangs: bool,
+    /// Gets no further than to a command of this number.
+    pub hangs_at: Option<u64>,
     /// Never gets quiescent.
     pub restless: bool,
     pub ctlr: u32,
@@ -172,6 +174,7 @@ impl Its {
             page_size: None,
             refuses: None,
             hangs: false,
+            hangs_at: None,
             restless: false,
             ctlr: 1,
             touched: false,
@@ -382,6 +385,9 @@ impl SimDevice for Its {
         assert!(self.cbaser & VALID != 0, "commands without a queue");
         let at = (self.cbaser & ADDRESS) + self.creadr;
         let words = [0, 8, 16, 24].map(|offset| read(port, at + offset));
+        if self.hangs_at == Some(words[0] & 0xff) {
+            return;
+        }
         match self.carry_out(port, words) {
             Some(name) => {
                 self.done.push(name);
