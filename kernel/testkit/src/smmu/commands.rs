@@ -52,6 +52,14 @@ enum Effect {
     Tlb(Leftover, Tlbi),
 }
 
+impl Commands {
+    /// Nothing after a bad one is even fetched (§7.1).
+    fn ends_badly(&self) -> bool {
+        let last = self.fetched.back();
+        last.is_some_and(|last| last.command.is_err())
+    }
+}
+
 impl Smmu {
     /// Fetches what is between the commands known and PROD.
     pub(super) fn fetch_commands(&mut self) {
@@ -62,19 +70,12 @@ impl Smmu {
         let queue = self.regs.command_queue();
         let known = self.commands.fetched.len() as u32;
         let mut index = queue.masked(self.regs.cmdq_cons.wrapping_add(known));
-        match self.commands.fetched.back() {
-            // Nothing after a bad one has any effect (§7.1).
-            Some(last) if last.command.is_err() => return,
-            Some(_) => {}
-            None => self.commands.wait = self.latency,
+        if self.commands.fetched.is_empty() {
+            self.commands.wait = self.latency;
         }
-        while index != queue.masked(self.regs.cmdq_prod) {
+        while index != queue.masked(self.regs.cmdq_prod) && !self.commands.ends_badly() {
             let fetched = self.fetch_command(queue.address(index));
-            let failed = fetched.command.is_err();
             self.commands.fetched.push_back(fetched);
-            if failed {
-                return;
-            }
             index = queue.next(index);
         }
     }
@@ -170,7 +171,7 @@ impl Smmu {
     fn command_error(&mut self, code: u32) {
         let queue = self.regs.command_queue();
         self.regs.cmdq_cons = queue.masked(self.regs.cmdq_cons) | code << ERR_SHIFT;
-        self.commands.fetched.clear();
+        self.forget_commands();
         self.raise_error(CMDQ_ERR);
     }
 

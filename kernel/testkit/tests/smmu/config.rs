@@ -246,15 +246,17 @@ fn one_asid_for_two_address_spaces_is_a_breach() {
     assert_eq!(bench.read(STREAM + 1, IOVA), Ok(0x5000));
 }
 
-/// A 2-level table of 2^8 streams, split at 6, no array linked.
-fn two_level() -> (Bench, SimPages) {
+/// A 2-level table of 2^8 streams, no array linked.
+fn two_level(split: u32) -> (Bench, SimPages) {
     let bench = Bench::new(Features::virt());
     bench.set_queues();
     bench.set_stream_table();
     let level1 = bench.pages(PAGE);
     fill(&level1, 0, &[0]);
     bench.regs.write64(STRTAB_BASE, level1.pa().0);
-    bench.regs.write32(STRTAB_BASE_CFG, 1 << 16 | 6 << 6 | 8);
+    bench
+        .regs
+        .write32(STRTAB_BASE_CFG, 1 << 16 | split << 6 | 8);
     bench.publish();
     bench.enable(CMDQEN);
     bench.clean();
@@ -265,7 +267,7 @@ fn two_level() -> (Bench, SimPages) {
 
 #[test]
 fn an_array_is_linked_by_an_invalidation_that_is_not_of_the_leaf_only() {
-    let (bench, level1) = two_level();
+    let (bench, level1) = two_level(6);
     let stream = 0x42;
     assert_eq!(bench.read(stream, IOVA), fault(EventKind::BadStreamId));
     let array = bench.pages(PAGE);
@@ -285,8 +287,22 @@ fn an_array_is_linked_by_an_invalidation_that_is_not_of_the_leaf_only() {
 }
 
 #[test]
+fn a_split_of_8_puts_all_of_256_streams_into_one_array() {
+    let (bench, level1) = two_level(8);
+    let array = bench.pages(4 * PAGE);
+    for index in 0..256 {
+        fill(&array, 64 * index, &[ABORT]);
+    }
+    level1.store64(0, array.pa().0 | 9);
+    bench.publish();
+    bench.run(&[cfgi_ste(0, false)]);
+    assert_eq!(bench.read(0xff, IOVA), Err(Abort::Configured));
+    assert_eq!(bench.read(0x100, IOVA), fault(EventKind::BadStreamId));
+}
+
+#[test]
 fn an_array_that_is_not_in_memory_is_a_fetch_abort() {
-    let (bench, level1) = two_level();
+    let (bench, level1) = two_level(6);
     level1.store64(0, 0x9000_0000 | 7);
     bench.publish();
     bench.run(&[cfgi_ste(5, false)]);
@@ -296,7 +312,7 @@ fn an_array_that_is_not_in_memory_is_a_fetch_abort() {
 
 #[test]
 fn a_misaligned_array_is_a_breach() {
-    let (bench, level1) = two_level();
+    let (bench, level1) = two_level(6);
     level1.store64(0, (bench.pages(PAGE).pa().0 + 64) | 7);
     bench.publish();
     let said = breach(|| bench.run(&[cfgi_ste(5, false)]));
@@ -315,4 +331,27 @@ fn re_enabling_uses_what_is_still_cached() {
     bench.run(&[CFGI_ALL]);
     bench.enable(CMDQEN | EVENTQEN | SMMUEN);
     assert_eq!(bench.read(STREAM, IOVA), fault(EventKind::BadSte));
+}
+
+#[test]
+fn while_it_is_off_nothing_is_fetched() {
+    let bench = Bench::up(Features::virt());
+    bench.enable(CMDQEN | EVENTQEN);
+    bench.run(&[CFGI_ALL]);
+    bench.set_ste_word(STREAM, 0, 0);
+    bench.publish();
+    bench.enable(CMDQEN | EVENTQEN | SMMUEN);
+    assert_eq!(bench.read(STREAM, IOVA), fault(EventKind::BadSte));
+}
+
+#[test]
+fn a_context_may_be_freed_once_its_stream_was_cut_off() {
+    let bench = Bench::up(Features::virt());
+    let space = bench.space(1);
+    bench.attach(STREAM, &space);
+    bench.detach(STREAM);
+    drop(space);
+    let next = bench.space(2);
+    bench.attach(STREAM, &next);
+    assert_eq!(bench.read(STREAM, IOVA), fault(EventKind::Translation));
 }

@@ -129,6 +129,18 @@ fn an_invalidation_that_never_synced_does_not_count() {
 }
 
 #[test]
+fn another_stream_table_needs_another_invalidation() {
+    let bench = Bench::new(Features::virt());
+    bench.set_queues();
+    bench.set_stream_table();
+    bench.enable(CMDQEN);
+    bench.clean();
+    bench.regs.write64(STRTAB_BASE, bench.strtab.pa().0);
+    let said = breach(|| bench.regs.write32(CR0, CMDQEN | SMMUEN));
+    assert!(said.contains("§3.11"), "{said}");
+}
+
+#[test]
 fn bases_are_aligned_to_what_they_point_to() {
     let bench = Bench::new(Features::virt());
     bench.set_queues();

@@ -73,6 +73,7 @@ fn only_what_covers_it_invalidates_it() {
         (range(0, 0, 2, 0), false), // a block's level
         (range(3, 0, 3, IOVA - 3 * PAGE), true),
         (range(2, 0, 3, IOVA - 3 * PAGE), false),
+        (range(3, 0, 3, IOVA + PAGE), false),
         (range(0, 8, 3, 0), false),
         (range(1, 8, 3, 0), true),
         (range(1, 8, 2, 0), false),
@@ -246,7 +247,8 @@ fn walks_that_end_badly() {
         assert_eq!(bench.read(STREAM, IOVA), fault(kind));
     }
     // Beyond T0SZ, and TTB1's half, which is off.
-    for iova in [1 << 39, u64::MAX - 0xfff] {
+    set(index, leaf.raw);
+    for iova in [1 << 39 | IOVA, 0xffff_ff80_0000_0000 | IOVA] {
         assert_eq!(bench.read(STREAM, iova), fault(EventKind::Translation));
     }
     // A table where there is no memory.
