@@ -8,7 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::command::{Command, Tlbi};
-use super::config::{ConfigCache, Fresh};
+use super::config::ConfigCache;
+use super::refetch::Fresh;
 use super::registers::Irq;
 use super::regs::{CERROR_ABT, CERROR_ILL, CMDQ_ERR, CMDQEN, ERR_SHIFT, SFM_ERR, SMMUEN};
 use super::tlb::Leftover;

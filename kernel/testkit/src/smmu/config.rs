@@ -11,10 +11,9 @@ use std::collections::BTreeMap;
 use super::cd;
 use super::features::Features;
 use super::regs::BASE_ADDRESS;
-use super::rule;
 use super::ste::{Ste, Words, level1};
 use super::view::View;
-use super::watch::{Marks, Watch};
+use super::watch::Watch;
 
 /// The stream table as the registers describe it (§6.3.24, §6.3.25).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -50,16 +49,17 @@ impl StreamTable {
 
 /// Neighbouring STEs: all of a linear table, or one level 2 array.
 #[derive(Clone)]
-struct Array {
-    pa: u64,
+pub(super) struct Array {
+    pub pa: u64,
     /// `None` where the fetch was aborted, which is not cached.
-    stes: Vec<Option<Words>>,
+    pub stes: Vec<Option<Words>>,
 }
 
-struct CachedCd {
-    pa: u64,
-    words: Words,
-    watch: Watch,
+/// A context descriptor, by the stream that it was fetched for.
+pub(super) struct CachedCd {
+    pub pa: u64,
+    pub words: Words,
+    pub watch: Watch,
 }
 
 /// Why there is no STE for a stream.
@@ -73,22 +73,14 @@ pub(super) enum NoSte {
 
 /// What is cached.
 pub(super) struct ConfigCache {
-    features: Features,
-    cr2: u32,
-    table: StreamTable,
-    level1: Vec<u64>,
+    pub(super) features: Features,
+    pub(super) cr2: u32,
+    pub(super) table: StreamTable,
+    pub(super) level1: Vec<u64>,
     /// By the first stream.
-    arrays: BTreeMap<u32, Array>,
-    cds: BTreeMap<u32, CachedCd>,
-    watches: BTreeMap<u32, Watch>,
-}
-
-/// What one stream's part of the cache becomes when an invalidation completes.
-pub(super) struct Fresh {
-    stream: u32,
-    level1: Option<(u64, Option<Array>)>,
-    ste: Option<(Words, Marks)>,
-    cd: Option<(u64, Words, Option<Marks>)>,
+    pub(super) arrays: BTreeMap<u32, Array>,
+    pub(super) cds: BTreeMap<u32, CachedCd>,
+    pub(super) watches: BTreeMap<u32, Watch>,
 }
 
 impl ConfigCache {
@@ -128,26 +120,26 @@ impl ConfigCache {
         self.table.log2size.min(self.features.stream_bits)
     }
 
-    fn streams(&self) -> Vec<u32> {
+    pub(super) fn streams(&self) -> Vec<u32> {
         let arrays = self.arrays.iter();
         arrays
             .flat_map(|(&first, array)| (first..).take(array.stes.len()))
             .collect()
     }
 
-    fn fetch_array(&self, view: View<'_>, descriptor: u64) -> Option<Array> {
+    pub(super) fn fetch_array(&self, view: View<'_>, descriptor: u64) -> Option<Array> {
         let (pa, bits) = level1(descriptor, self.table.split?)?;
         Some(Array::fetch(view, pa, bits))
     }
 
-    fn set_array(&mut self, first: u32, array: Option<Array>) {
+    pub(super) fn set_array(&mut self, first: u32, array: Option<Array>) {
         match array {
             Some(array) => drop(self.arrays.insert(first, array)),
             None => drop(self.arrays.remove(&first)),
         }
     }
 
-    fn first_of(&self, stream: u32) -> u32 {
+    pub(super) fn first_of(&self, stream: u32) -> u32 {
         match self.table.split {
             None => 0,
             Some(split) => stream >> split << split,
@@ -155,7 +147,7 @@ impl ConfigCache {
     }
 
     /// Where the STE of `stream` is, by what is cached of level 1.
-    fn place(&self, stream: u32) -> Option<(u32, usize, u64)> {
+    pub(super) fn place(&self, stream: u32) -> Option<(u32, usize, u64)> {
         if u64::from(stream) >> self.stream_bits() != 0 {
             return None;
         }
@@ -175,7 +167,7 @@ impl ConfigCache {
         Ok(self.decode(&words))
     }
 
-    fn decode(&self, words: &Words) -> Ste {
+    pub(super) fn decode(&self, words: &Words) -> Ste {
         Ste::decode(words, &self.features, self.cr2)
     }
 
@@ -201,7 +193,7 @@ impl ConfigCache {
         })
     }
 
-    fn fetch_cd_of(&mut self, view: View<'_>, stream: u32) {
+    pub(super) fn fetch_cd_of(&mut self, view: View<'_>, stream: u32) {
         let fetched = match self.ste(view, stream) {
             Ok(Ste::Stage1(ste)) => view.words(ste.cd).map(|words| (ste.cd, words)),
             _ => None,
@@ -212,147 +204,9 @@ impl ConfigCache {
         }
     }
 
-    fn set_cd(&mut self, stream: u32, pa: u64, words: Words) {
+    pub(super) fn set_cd(&mut self, stream: u32, pa: u64, words: Words) {
         let watch = Watch::new(words);
         self.cds.insert(stream, CachedCd { pa, words, watch });
-    }
-
-    /// An invalidation of the STE of `stream` was issued: of what leads to it too,
-    /// if it is not `leaf`.
-    pub fn refetch_ste(&mut self, view: View<'_>, stream: u32, leaf: bool) -> Fresh {
-        self.watch_cd(view, stream);
-        let level1 = self.refetch_level1(view, stream).filter(|_| !leaf);
-        let mut fresh = Fresh {
-            stream,
-            level1: level1.clone(),
-            ste: None,
-            cd: None,
-        };
-        let first = self.first_of(stream);
-        let found = match &level1 {
-            Some((_, array)) => array.clone().and_then(|array| {
-                let index = (stream - first) as usize;
-                array.stes.get(index).copied().flatten()
-            }),
-            None => self.place(stream).and_then(|(.., pa)| view.words(pa)),
-        };
-        let Some(words) = found else { return fresh };
-        fresh.ste = Some((words, self.watch_ste(stream, words)));
-        if let Ste::Stage1(ste) = self.decode(&words)
-            && let Some(words) = view.words(ste.cd)
-        {
-            let known = self.cds.get_mut(&stream).filter(|cd| cd.pa == ste.cd);
-            let marks = known.map(|cd| cd.watch.observe(words));
-            fresh.cd = Some((ste.cd, words, marks));
-        }
-        fresh
-    }
-
-    /// The descriptor that leads to `stream` and, where it changed, its array.
-    fn refetch_level1(&self, view: View<'_>, stream: u32) -> Option<(u64, Option<Array>)> {
-        let split = self.table.split?;
-        let index = (stream >> split) as usize;
-        let known = *self.level1.get(index)?;
-        let raw = view.word(self.table.base + 8 * index as u64)?;
-        (raw != known).then(|| (raw, self.fetch_array(view, raw)))
-    }
-
-    fn watch_ste(&mut self, stream: u32, words: Words) -> Marks {
-        let known = self.place(stream);
-        let known = known.and_then(|(first, index, _)| self.arrays[&first].stes[index]);
-        let watch = self.watches.entry(stream);
-        let watch = watch.or_insert_with(|| Watch::new(known.unwrap_or(words)));
-        let marks = watch.observe(words);
-        rule(
-            !watch.is_torn(Ste::used),
-            "§3.21.3: a valid STE changed in several words without an invalidation between, so the SMMU may see a mix",
-        );
-        marks
-    }
-
-    /// Looks at the CD behind the cached STE: as long as that one may be used, the
-    /// CD must stay whole.
-    fn watch_cd(&mut self, view: View<'_>, stream: u32) -> Option<Marks> {
-        let cached = self.cds.get_mut(&stream)?;
-        let marks = cached.watch.observe(view.words(cached.pa)?);
-        rule(
-            !cached.watch.is_torn(cd::used),
-            "§3.21.3: a CD behind a live STE changed in several words without an invalidation between",
-        );
-        Some(marks)
-    }
-
-    /// An invalidation of the CD of `stream` was issued.
-    pub fn refetch_cd(&mut self, view: View<'_>, stream: u32) -> Option<Fresh> {
-        let marks = self.watch_cd(view, stream);
-        let Ok(Ste::Stage1(ste)) = self.ste(view, stream) else {
-            return None;
-        };
-        let words = view.words(ste.cd)?;
-        Some(Fresh {
-            stream,
-            level1: None,
-            ste: None,
-            cd: Some((ste.cd, words, marks)),
-        })
-    }
-
-    /// An invalidation of everything was issued.
-    pub fn refetch_all(&mut self, view: View<'_>) -> Box<Self> {
-        let known: Vec<u32> = self
-            .cds
-            .keys()
-            .chain(self.watches.keys())
-            .copied()
-            .collect();
-        for stream in known {
-            self.refetch_ste(view, stream, true);
-        }
-        Box::new(Self::fetch(view, self.table, &self.features, self.cr2))
-    }
-
-    /// The streams that an invalidation of 2^`bits` of them from `stream` on hits.
-    pub fn streams_in(&self, stream: u32, bits: u32) -> Vec<u32> {
-        let streams = self.streams().into_iter();
-        streams
-            .filter(|&known| u64::from(known ^ stream) >> bits == 0)
-            .collect()
-    }
-
-    /// The invalidation has completed.
-    pub fn apply(&mut self, view: View<'_>, fresh: Fresh) {
-        let stream = fresh.stream;
-        let only_cd = fresh.ste.is_none() && fresh.level1.is_none();
-        if !(only_cd && fresh.cd.is_some()) {
-            self.watch_cd(view, stream);
-        }
-        if let Some((raw, array)) = fresh.level1 {
-            let index = (stream >> self.table.split.unwrap_or(0)) as usize;
-            self.level1[index] = raw;
-            let first = self.first_of(stream);
-            let count = array.as_ref().map_or(0, |array| array.stes.len());
-            self.set_array(first, array);
-            for neighbour in (first..).take(count) {
-                self.fetch_cd_of(view, neighbour);
-            }
-        }
-        if let Some((words, marks)) = fresh.ste {
-            if let Some((first, index, _)) = self.place(stream) {
-                let array = self.arrays.get_mut(&first);
-                array.expect("there is its place").stes[index] = Some(words);
-            }
-            if let Some(watch) = self.watches.get_mut(&stream) {
-                watch.settle(marks);
-            }
-        }
-        match (fresh.cd, self.cds.get_mut(&stream)) {
-            (Some((pa, words, Some(marks))), Some(cached)) if cached.pa == pa => {
-                cached.words = words;
-                cached.watch.settle(marks);
-            }
-            (Some((pa, words, _)), _) => self.set_cd(stream, pa, words),
-            (None, _) => drop(self.cds.remove(&stream)),
-        }
     }
 }
 

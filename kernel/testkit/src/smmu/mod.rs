@@ -29,6 +29,7 @@ mod config;
 mod events;
 mod features;
 mod queue;
+mod refetch;
 mod registers;
 mod regs;
 mod ste;

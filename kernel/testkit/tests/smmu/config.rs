@@ -354,4 +354,18 @@ fn a_context_may_be_freed_once_its_stream_was_cut_off() {
     let next = bench.space(2);
     bench.attach(STREAM, &next);
     assert_eq!(bench.read(STREAM, IOVA), fault(EventKind::Translation));
+    // Also if its own invalidation comes along, before or after.
+    for batch in [
+        [cfgi_ste(STREAM, true), cfgi_cd(STREAM)],
+        [cfgi_cd(STREAM), cfgi_ste(STREAM, true)],
+    ] {
+        let space = bench.space(3);
+        bench.detach(STREAM);
+        bench.attach(STREAM, &space);
+        bench.set_ste_word(STREAM, 0, ABORT);
+        bench.publish();
+        bench.run(&batch);
+        drop(space);
+        bench.attach(STREAM, &next);
+    }
 }
