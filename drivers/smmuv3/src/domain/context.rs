@@ -76,7 +76,10 @@ impl<P: Machine> Context<P> {
 
     #[inline]
     fn parts(&self) -> Result<&Parts<P>, Fault> {
-        self.parts.as_ref().ok_or(Fault::Revoked)
+        match &self.parts {
+            Some(parts) => Ok(parts),
+            None => Err(Fault::Revoked),
+        }
     }
 
     /// The entry of a stream that goes through here.

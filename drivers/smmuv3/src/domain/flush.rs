@@ -13,6 +13,8 @@ use crate::spec::Command;
 /// the queue and for whoever waits behind it.
 const MOST: usize = 64;
 
+/// A fault is large and there nearly never is one, so it is only ever moved where
+/// there is: this is on the way of every unmapping.
 pub(crate) struct Flush<'a, P: Machine> {
     batch: Batch<'a, P>,
     asid: u16,
@@ -20,7 +22,7 @@ pub(crate) struct Flush<'a, P: Machine> {
     run: Option<Leaves>,
     issued: usize,
     whole: bool,
-    result: Result<(), Fault>,
+    failure: Option<Fault>,
 }
 
 impl<'a, P: Machine> Flush<'a, P> {
@@ -32,35 +34,35 @@ impl<'a, P: Machine> Flush<'a, P> {
             run: None,
             issued: 0,
             whole: false,
-            result: Ok(()),
+            failure: None,
         }
     }
 
     /// Takes note of leaves that are no longer in the tables.
     #[inline]
     pub fn add(&mut self, leaves: Leaves) {
-        match &mut self.run {
+        match self.run {
             None => self.run = Some(leaves),
-            Some(run) if run.level == leaves.level && run.va + run.len == leaves.va => {
-                run.len += leaves.len;
-            }
-            Some(run) => {
-                let before = core::mem::replace(run, leaves);
-                self.issue(before);
-            }
+            Some(run) => self.add_to(run, leaves),
         }
     }
 
-    fn issue(&mut self, run: Leaves) {
+    #[inline(never)]
+    fn add_to(&mut self, mut run: Leaves, leaves: Leaves) {
+        if run.level == leaves.level && run.va + run.len == leaves.va {
+            run.len += leaves.len;
+            self.run = Some(run);
+            return;
+        }
+        self.run = Some(leaves);
         let cover = self.cover(run);
         let count = cover.count(MOST + 1);
         self.issued += count;
         self.whole |= self.issued > MOST;
-        if !self.whole {
-            let pushed = self.batch.push(count, cover);
-            if self.result.is_ok() {
-                self.result = pushed;
-            }
+        if !self.whole
+            && let Err(fault) = self.batch.push(count, cover)
+        {
+            self.failure = Some(fault);
         }
     }
 
@@ -72,18 +74,26 @@ impl<'a, P: Machine> Flush<'a, P> {
     /// Returns once nothing that was noted is cached any more and everything that
     /// was translated by it is done. On an error it may still be.
     #[inline]
-    pub fn finish(self) -> Result<(), Fault> {
-        let Some(run) = self.run else {
+    pub fn finish(&mut self) -> Result<(), Fault> {
+        let Some(run) = self.run.take() else {
             return Ok(());
         };
         let cover = self.cover(run);
         let count = cover.count(MOST + 1);
-        let synced = if self.whole || self.issued + count > MOST {
-            let all = core::iter::once(Command::tlbi_nh_asid(self.asid));
-            self.batch.sync(1, all)
+        if self.whole || self.issued + count > MOST {
+            self.finish_whole()?;
         } else {
-            self.batch.sync(count, cover)
-        };
-        self.result.and(synced)
+            self.batch.sync(count, cover)?;
+        }
+        match self.failure.take() {
+            None => Ok(()),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    #[inline(never)]
+    fn finish_whole(&self) -> Result<(), Fault> {
+        let all = core::iter::once(Command::tlbi_nh_asid(self.asid));
+        self.batch.sync(1, all)
     }
 }
