@@ -5,7 +5,6 @@ use core::fmt;
 
 use mastiff_arch::{Boot, Machine};
 use mastiff_core::addr::PAGE;
-use mastiff_core::error::Fault;
 use mastiff_core::platform::{Instant, Platform};
 use mastiff_hw::frames::{Kind, frames};
 use mastiff_shell::{BootFacts, System};
@@ -86,13 +85,5 @@ impl System for BoardConsole {
         mastiff_hw::console::dmesg(&mut |bytes| {
             sink(core::str::from_utf8(bytes).unwrap_or("?"));
         });
-    }
-
-    fn power_off(&self, status: u8) -> Fault {
-        mastiff_arch::exit(status)
-    }
-
-    fn reboot(&self) -> Fault {
-        mastiff_arch::reboot()
     }
 }

@@ -14,8 +14,8 @@ use mastiff_core::engine::Engine;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
 use mastiff_core::policy::Policy;
-use mastiff_shell::Shell;
 use mastiff_shell::bootargs::BootArgs;
+use mastiff_shell::{Ending, Shell};
 
 use console::BoardConsole;
 
@@ -56,12 +56,11 @@ pub fn run(board: &Board, boot: Boot) -> u8 {
         "probing took {} us",
         console.machine().now().us_since(started)
     );
-    let mut shell = Shell::new(engine, &console, &args);
-    let status = shell.boot(args.run.as_deref());
-    if args.interactive && args.run.is_none() {
-        shell.prompt();
+    // When the shell is done every device is down: no master outlives the kernel.
+    match Shell::new(engine, &console, &args).serve(args.run.as_deref()) {
+        Ending::PowerOff(status) => status,
+        Ending::Reboot => mastiff_arch::reboot(),
     }
-    status
 }
 
 /// Leaves drivers out, for now or for good, as the command line says.

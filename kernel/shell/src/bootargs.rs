@@ -15,7 +15,8 @@ pub struct BootArgs {
     /// `iommu.missing=`, `iommu.passthrough=`.
     pub policy: Policy,
     /// `loglevel=`, by syslog's numbers: lines of a level below this are shown, so 4
-    /// is errors only, 5 warnings too, 7 (the default) all that happens.
+    /// is errors only, 5 warnings too, 7 (the default) all that happens, 8 what is
+    /// for debugging.
     pub loglevel: u8,
     /// `console=`: the tree path or alias of the console, in place of
     /// `/chosen/stdout-path`.
@@ -92,8 +93,8 @@ impl BootArgs {
             }
             "loglevel" => {
                 self.loglevel = match value.parse() {
-                    Ok(level @ 0..=7) => level,
-                    _ => return Err(Some("0 to 7")),
+                    Ok(level @ 0..=8) => level,
+                    _ => return Err(Some("0 to 8")),
                 }
             }
             "console" => self.console = Some(value.to_owned()),
@@ -190,7 +191,7 @@ mod tests {
             [
                 "unknown boot argument quiet: ignored",
                 "boot argument iommu.passthrough=yes: expected 0 or 1",
-                "boot argument loglevel=9: expected 0 to 7",
+                "boot argument loglevel=9: expected 0 to 8",
                 "unknown boot argument root=/dev/vda: ignored",
             ]
         );

@@ -1,11 +1,10 @@
 //! What the shell needs of the machine beyond its devices: the console itself,
-//! counters, memory, and the way out. The board implements it over `arch` and
-//! `hw`; tests capture it.
+//! counters and memory. The board implements it over `arch` and `hw`; tests
+//! capture it. Ending the machine is not among it: the shell says how it wants to
+//! end, and by then all devices are down.
 
 use alloc::vec::Vec;
 use core::fmt;
-
-use mastiff_core::error::Fault;
 
 /// The machine as the console sees it.
 pub trait System {
@@ -23,12 +22,8 @@ pub trait System {
     fn uptime_us(&self) -> u64;
     /// Memory by use: name and bytes.
     fn memory(&self) -> Vec<(&'static str, u64)>;
-    /// The log so far, oldest first.
+    /// The log so far, oldest line first.
     fn dmesg(&self, sink: &mut dyn FnMut(&str));
-    /// Ends the machine with a status. Returns only if that is impossible.
-    fn power_off(&self, status: u8) -> Fault;
-    /// Starts the machine over. Returns only if that is impossible.
-    fn reboot(&self) -> Fault;
 }
 
 /// What is known of this boot.

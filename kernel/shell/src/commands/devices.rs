@@ -1,107 +1,125 @@
 //! Devices, drivers and the tree.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use mastiff_core::engine::Engine;
+use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
-use mastiff_dt::{Node, Prop, Status};
+use mastiff_dt::{Node, Prop};
 
-use super::{Failure, wrong_words};
-use crate::records::{DeviceRecord, Record};
-use crate::render;
+use super::{Failure, device, wrong_words};
+use crate::records::{DeviceRecord, DriverRecord, NodeRecord, PropertyRecord, Record, WhyRecord};
 use crate::shell::Shell;
 
-pub fn list<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
-    let records = shell.device_records();
-    if shell.options.records {
-        for record in records {
-            shell.record(Record::Device(record));
-        }
-        return Ok(());
-    }
-    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    let head = [
-        "device",
-        "driver",
-        "state",
-        "domain",
-        "streams",
-        "tries",
-        "waited for",
-    ];
-    shell.say(format_args!("{}", render::table(&head, &rows)));
+pub fn list<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    out.extend(shell.devices().map(Record::Device));
     Ok(())
 }
 
-/// A device as a line of the table.
-fn row(record: &DeviceRecord) -> Vec<String> {
-    let waited: Vec<&str> = record.waited.iter().map(|waited| &*waited.on).collect();
-    let streams: Vec<String> = record.streams.iter().map(|id| format!("{id:#x}")).collect();
-    Vec::from([
-        record.name.clone().into_string(),
-        record.driver.unwrap_or("-").into(),
-        record.state.into(),
-        record.domain.into(),
-        streams.join(","),
-        format!("{}", record.attempts),
-        waited.join(" "),
-    ])
-}
-
-pub fn why<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
-    let device = super::device(shell, arguments[0])?;
-    let record = DeviceRecord::new(&shell.engine, device);
-    if shell.options.records {
-        shell.record(Record::Device(record));
-        return Ok(());
-    }
-    for (depth, cause) in record.cause.iter().enumerate() {
-        let indent = 2 * depth;
-        shell.say(format_args!(
-            "{:indent$}{}: {}\n",
-            "", cause.device, cause.reason
-        ));
-    }
-    if record.cause.is_empty() {
-        let driver = record.driver.unwrap_or("no driver");
-        shell.say(format_args!("{}: bound by {driver}", record.name));
-        for waited in &record.waited {
-            let (class, on, property) = (&waited.class, &waited.on, waited.property);
-            shell.say(format_args!(
-                ", after waiting for {class} {on} ({property})"
-            ));
-        }
-        shell.say(format_args!("\n"));
-    }
-    if let Some(decision) = record.decision {
-        shell.say(format_args!("policy: {decision}\n"));
-    }
+pub fn why<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let device = device(shell, arguments[0])?;
+    out.push(Record::Why(WhyRecord::new(&shell.engine, device)));
     Ok(())
 }
 
-pub fn bind<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
-    Ok(shell.engine.bind(arguments[0])?)
+pub fn isolation<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    out.extend(shell.isolation().map(Record::Isolation));
+    Ok(())
 }
 
-pub fn unbind<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
-    Ok(shell.engine.unbind(arguments[0])?)
+pub fn bind<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let name = device(shell, arguments[0])?.name.clone();
+    change(shell, out, |engine| engine.bind(&name))
 }
 
-pub fn driver<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+pub fn unbind<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let name = device(shell, arguments[0])?.name.clone();
+    change(shell, out, |engine| engine.unbind(&name))
+}
+
+pub fn driver<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     match arguments {
         ["list"] => {
-            for driver in shell.engine.drivers() {
-                shell.say(format_args!("{:<12} {}\n", driver.name, driver.state));
-            }
+            out.extend(drivers(&shell.engine));
             Ok(())
         }
-        ["add", name] => Ok(shell.engine.add_driver(name)?),
+        ["add", name] => change(shell, out, |engine| engine.add_driver(name)),
         _ => Err(wrong_words::<P>("driver")),
     }
 }
 
-pub fn tree<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+fn drivers<P: Platform>(engine: &Engine<P>) -> impl Iterator<Item = Record> {
+    engine.drivers().into_iter().map(|driver| {
+        let devices = engine.devices().filter(|device| {
+            device.bound().is_some() && engine.driver_of(device) == Some(driver.name)
+        });
+        Record::Driver(DriverRecord {
+            name: driver.name,
+            state: driver.state,
+            bound: devices.count(),
+        })
+    })
+}
+
+/// Has the engine do something, and answers with the devices whose state it changed.
+fn change<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    out: &mut Vec<Record>,
+    action: impl FnOnce(&mut Engine<P>) -> Result<(), Fault>,
+) -> Result<(), Failure> {
+    let devices = shell.engine.devices();
+    let before: BTreeMap<Box<str>, &str> = devices
+        .map(|device| (device.name.clone(), device.state.name()))
+        .collect();
+    let result = action(&mut shell.engine);
+    let after = shell.devices();
+    let changed = after.filter(|device| before.get(&device.name) != Some(&device.state));
+    out.extend(changed.map(Record::Device));
+    // What stood on a bus that was unbound is no device any more.
+    for name in before.keys() {
+        let engine = &shell.engine;
+        if !engine.devices().any(|device| device.name == *name)
+            && let Some(gone) = engine.device(name)
+        {
+            out.push(Record::Device(DeviceRecord::new(engine, gone)));
+        }
+    }
+    Ok(result?)
+}
+
+pub fn tree<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let tree = &shell.engine.context().tree;
     let node = match arguments.first() {
         None => tree.root(),
@@ -109,59 +127,47 @@ pub fn tree<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result
             .find(path)
             .ok_or_else(|| Failure::new(format!("no node {path} in the tree")))?,
     };
-    show(shell, node, 0);
+    nodes(node, out);
     Ok(())
 }
 
-fn show<P: Platform>(shell: &Shell<'_, P>, node: Node<'_>, depth: usize) {
-    let indent = 2 * depth;
-    let name = if node.parent().is_none() {
-        "/"
-    } else {
-        node.name()
-    };
-    let disabled = match node.status() {
-        Status::Enabled => "",
-        Status::Disabled { .. } => "  (disabled)",
-    };
-    shell.say(format_args!("{:indent$}{name}{disabled}\n", ""));
-    for prop in node.props() {
-        shell.say(format_args!(
-            "{:indent$}  {}{}\n",
-            "",
-            prop.name(),
-            value(&prop)
-        ));
-    }
+/// A node and all below it; trees are not deep.
+fn nodes(node: Node<'_>, out: &mut Vec<Record>) {
+    let properties = node.props().map(|prop| PropertyRecord {
+        name: prop.name().into(),
+        value: value(&prop),
+    });
+    out.push(Record::Node(NodeRecord {
+        path: node.path(),
+        enabled: node.status().is_enabled(),
+        properties: properties.collect(),
+    }));
     for child in node.children() {
-        show(shell, child, depth + 1);
+        nodes(child, out);
     }
 }
 
 /// A property's value as the source of a tree writes it.
-fn value(prop: &Prop<'_>) -> String {
+fn value(prop: &Prop<'_>) -> Option<String> {
     if prop.bytes().is_empty() {
-        return String::new();
+        return None;
     }
     let printable = |text: &str| !text.is_empty() && text.chars().all(|c| !c.is_control());
     let strings: Vec<&str> = prop.strings().collect();
     let length: usize = strings.iter().map(|text| text.len() + 1).sum();
     if length == prop.bytes().len() && strings.iter().all(|text| printable(text)) {
-        let quoted: Vec<String> = strings.iter().map(|text| format!("\"{text}\"")).collect();
-        return format!(" = {}", quoted.join(", "));
+        let quoted: Vec<String> = strings.iter().map(|text| format!("{text:?}")).collect();
+        return Some(quoted.join(", "));
     }
-    match prop.as_cells() {
+    Some(match prop.as_cells() {
         Ok(cells) => {
             let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:#x}")).collect();
-            format!(" = <{}>", cells.join(" "))
+            format!("<{}>", cells.join(" "))
         }
         Err(_) => {
-            let bytes: Vec<String> = prop
-                .bytes()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            format!(" = [{}]", bytes.join(" "))
+            let bytes = prop.bytes().iter();
+            let bytes: Vec<String> = bytes.map(|byte| format!("{byte:02x}")).collect();
+            format!("[{}]", bytes.join(" "))
         }
-    }
+    })
 }

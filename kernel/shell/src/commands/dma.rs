@@ -1,41 +1,74 @@
 //! Masters and disks.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use mastiff_core::addr::Iova;
 use mastiff_core::platform::Platform;
 
 use super::{Failure, device, number, wrong_words};
-use crate::records::{DmaRecord, Record};
-use crate::render;
+use crate::records::{DataRecord, Record};
 use crate::shell::Shell;
 
 /// What `dma read` takes where no length is given.
 const SHOWN: u64 = 64;
 /// The most that it takes.
 const LONGEST: u64 = 4096;
+/// The most that `disk read` shows at a time.
+const DISK_LONGEST: u64 = 64 << 10;
 
-pub fn dma<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+pub fn main_job<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    _: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    if shell.main_job() {
+        Ok(())
+    } else {
+        Err(Failure::new("not every master's DMA was proved; see above"))
+    }
+}
+
+pub fn dma<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     match arguments {
-        ["verify"] => match shell.verify_all() {
-            Ok(0) => Err(Failure::new("no bound master can prove its DMA")),
-            Ok(_) => Ok(()),
-            Err(()) => Err(Failure::new("a master's DMA is not right; see above")),
-        },
+        ["verify"] => verify_all(shell, out),
         ["verify", name] => {
-            let device = device(shell, name)?;
-            let name = device.name.clone();
-            if !shell.verify(&name) {
-                return Err(Failure::new("its DMA is not right; see above"));
+            let name = device(shell, name)?.name.clone();
+            let proof = shell.prove(&name)?;
+            let ok = proof.ok;
+            out.push(Record::Dma(proof));
+            if ok {
+                Ok(())
+            } else {
+                Err(Failure::new("its DMA is not right; see above"))
             }
-            Ok(())
         }
-        ["read", name, iova] => read(shell, name, iova, SHOWN),
+        ["read", name, iova] => read(shell, name, iova, SHOWN, out),
         ["read", name, iova, bytes] => {
             let bytes = number(bytes, "the number of bytes")?;
-            read(shell, name, iova, bytes)
+            read(shell, name, iova, bytes, out)
         }
         _ => Err(wrong_words::<P>("dma")),
+    }
+}
+
+fn verify_all<P: Platform>(shell: &mut Shell<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+    let proofs = shell.prove_all();
+    let (all, bad) = (
+        proofs.len(),
+        proofs.iter().filter(|proof| !proof.ok).count(),
+    );
+    out.extend(proofs.into_iter().map(Record::Dma));
+    match (all, bad) {
+        (0, _) => Err(Failure::new("no bound master can prove its DMA")),
+        (_, 0) => Ok(()),
+        (all, bad) => Err(Failure::new(format!(
+            "the DMA of {bad} of {all} is not right; see above"
+        ))),
     }
 }
 
@@ -44,42 +77,50 @@ fn read<P: Platform>(
     name: &str,
     iova: &str,
     bytes: u64,
+    out: &mut Vec<Record>,
 ) -> Result<(), Failure> {
     if bytes == 0 || bytes > LONGEST {
         return Err(Failure::new(format!(
             "1 to {LONGEST} bytes can be read at a time"
         )));
     }
-    let iova = number(iova, "the address")?;
+    let at = number(iova, "the address")?;
     let device = device(shell, name)?;
     let master = device.bound().and_then(|bound| bound.dma_test());
-    let master = master
-        .ok_or_else(|| Failure::new(format!("{} is no bound master for this", device.name)))?;
-    let data = master.read_at(Iova(iova), bytes as u32)?;
-    shell.say(format_args!(
-        "{} says that it read:\n{}",
-        device.name,
-        render::hex(iova, &data)
-    ));
+    let master = master.ok_or_else(|| {
+        Failure::new(format!(
+            "{} is no bound master that can be aimed",
+            device.name
+        ))
+    })?;
+    let data = master.read_at(Iova(at), bytes as u32)?;
+    out.push(Record::Data(DataRecord {
+        device: device.name.clone(),
+        space: "memory",
+        at,
+        data,
+    }));
     // A fault that this caused has been announced by now.
     shell.engine.context().platform.irqs().service();
     Ok(())
 }
 
-pub fn disk<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+pub fn disk<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let name = device(shell, arguments[0])?.name.clone();
     match &arguments[1..] {
         ["hash"] => {
-            let record = shell.hash(&name)?;
-            if shell.options.records {
-                shell.record(Record::Dma(record));
-            }
+            out.push(Record::Dma(shell.hash(&name)?));
             Ok(())
         }
-        ["read", block] => blocks(shell, &name, number(block, "the block")?, 1),
+        ["read", block] => blocks(shell, &name, number(block, "the block")?, 1, out),
         ["read", block, count] => {
             let block = number(block, "the block")?;
-            blocks(shell, &name, block, number(count, "the number of blocks")?)
+            let count = number(count, "the number of blocks")?;
+            blocks(shell, &name, block, count, out)
         }
         _ => Err(wrong_words::<P>("disk")),
     }
@@ -90,24 +131,26 @@ fn blocks<P: Platform>(
     name: &str,
     first: u64,
     count: u64,
+    out: &mut Vec<Record>,
 ) -> Result<(), Failure> {
-    let device = device(shell, name)?;
-    let disk = device.bound().and_then(|bound| bound.disk());
-    let disk = disk.ok_or_else(|| Failure::new(format!("{name} is no bound disk")))?;
+    let disk = shell.disk(name)?;
     let size = u64::from(disk.block_size());
-    let most = (1 << 20) / size;
-    if count == 0 || count > most {
+    let bytes = count.checked_mul(size);
+    if count == 0 || bytes.is_none_or(|bytes| bytes > DISK_LONGEST) {
         return Err(Failure::new(format!(
-            "1 to {most} blocks can be shown at a time"
+            "1 block to {} KiB can be shown at a time",
+            DISK_LONGEST >> 10
         )));
     }
-    let mut offset = first.saturating_mul(size);
-    let proof = disk.read(first, count, &mut |data| {
-        shell.say(format_args!("{}", render::hex(offset, data)));
-        offset += data.len() as u64;
+    let mut at = first.saturating_mul(size);
+    disk.read(first, count, &mut |data| {
+        out.push(Record::Data(DataRecord {
+            device: name.into(),
+            space: "disk",
+            at,
+            data: data.into(),
+        }));
+        at = at.saturating_add(data.len() as u64);
     })?;
-    if shell.options.records {
-        shell.record(Record::Dma(DmaRecord::good(name, "read", &proof, None)));
-    }
     Ok(())
 }

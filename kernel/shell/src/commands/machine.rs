@@ -1,110 +1,121 @@
 //! The machine itself.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use mastiff_core::platform::{Platform, wait};
 
 use super::{Failure, number};
-use crate::records::Record;
-use crate::render;
-use crate::shell::Shell;
+use crate::records::{IrqRecord, LogRecord, MemoryRecord, Record, UptimeRecord};
+use crate::shell::{Ending, Shell};
 
-pub fn irqs<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
+/// The longest `sleep`.
+const LONGEST_MS: u64 = 60_000;
+
+pub fn irqs<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let hub = shell.engine.context().platform.irqs();
-    let rows: Vec<Vec<String>> = hub
-        .table()
-        .into_iter()
-        .map(|irq| {
-            Vec::from([
-                format!("{}", irq.intid),
-                format!("{}", irq.count),
-                irq.owner.into_string(),
-            ])
+    out.extend(hub.table().into_iter().map(|irq| {
+        Record::Irq(IrqRecord {
+            intid: Some(irq.intid),
+            count: irq.count,
+            device: Some(irq.owner.into_string()),
         })
-        .collect();
-    shell.say(format_args!(
-        "{}",
-        render::table(&["irq", "count", "device"], &rows)
-    ));
-    shell.say(format_args!("{} without a handler\n", hub.spurious()));
+    }));
+    out.push(Record::Irq(IrqRecord {
+        intid: None,
+        count: u64::from(hub.spurious()),
+        device: None,
+    }));
     Ok(())
 }
 
-pub fn mem<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
-    for (name, bytes) in shell.system.memory() {
-        shell.say(format_args!("{name:<24} {:>14}\n", render::size(bytes)));
-    }
+pub fn mem<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let memory = shell.system.memory().into_iter();
+    out.extend(memory.map(|(name, bytes)| Record::Memory(MemoryRecord { name, bytes })));
     Ok(())
 }
 
-pub fn dmesg<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
-    shell
-        .system
-        .dmesg(&mut |text| shell.say(format_args!("{text}")));
+pub fn dmesg<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    shell.system.dmesg(&mut |line| {
+        let text = line.trim_end_matches('\n').into();
+        out.push(Record::Log(LogRecord { text }));
+    });
     Ok(())
 }
 
-pub fn boot<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
-    let record = shell.boot_record();
-    if shell.options.records {
-        shell.record(Record::Boot(record));
-        return Ok(());
-    }
-    shell.say(format_args!(
-        "Mastiff {} on {}, {} CPU, entered at EL{}; {} devices: {} bound, {} waiting, {} failed\n",
-        record.version,
-        record.board,
-        record.cpus,
-        record.el,
-        record.devices,
-        record.bound,
-        record.waiting,
-        record.failed
-    ));
+pub fn boot<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    out.push(Record::Boot(shell.boot()));
     Ok(())
 }
 
-pub fn uptime<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
-    let us = shell.system.uptime_us();
-    shell.say(format_args!(
-        "{}.{:06} s since entry\n",
-        us / 1_000_000,
-        us % 1_000_000
-    ));
-    if let Some(count) = shell.system.instructions() {
-        shell.say(format_args!("{count} instructions retired\n"));
-    }
+pub fn uptime<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    out.push(Record::Uptime(UptimeRecord {
+        us: shell.system.uptime_us(),
+        insn: shell.system.instructions(),
+    }));
     Ok(())
 }
 
-pub fn sleep<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+pub fn sleep<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    _: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let ms = number(arguments[0], "the time")?;
-    if ms > 60_000 {
+    if ms > LONGEST_MS {
         return Err(Failure::new("60000 ms at most"));
     }
     wait(&shell.engine.context().platform, ms * 1000, || None::<()>);
     Ok(())
 }
 
-pub fn echo<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+pub fn echo<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    _: &mut Vec<Record>,
+) -> Result<(), Failure> {
     shell.say(format_args!("{}\n", arguments.join(" ")));
     Ok(())
 }
 
-pub fn reboot<P: Platform>(shell: &mut Shell<'_, P>, _: &[&str]) -> Result<(), Failure> {
-    Err(shell.system.reboot().into())
+pub fn reboot<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    _: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    shell.ending = Some(Ending::Reboot);
+    Ok(())
 }
 
-pub fn poweroff<P: Platform>(shell: &mut Shell<'_, P>, arguments: &[&str]) -> Result<(), Failure> {
+pub fn poweroff<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    _: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let status = match arguments.first() {
         None => 0,
         Some(text) => u8::try_from(number(text, "the status")?)
             .map_err(|_| Failure::new("the status is 0 to 255"))?,
     };
-    if shell.options.records {
-        shell.record(Record::Boot(shell.boot_record()));
-    }
-    Err(shell.system.power_off(status).into())
+    shell.ending = Some(Ending::PowerOff(status));
+    Ok(())
 }

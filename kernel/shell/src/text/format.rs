@@ -1,4 +1,4 @@
-//! Text for people: columns that line up, sizes and hex dumps.
+//! Numbers, sizes, columns and dumps as people read and type them.
 
 use alloc::format;
 use alloc::string::String;
@@ -25,23 +25,36 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Bytes as people say them.
+/// Bytes as people say them, to a tenth of the unit.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    let mut whole = bytes;
-    while whole >= 1024 && whole.is_multiple_of(1024) && unit + 1 < UNITS.len() {
-        whole /= 1024;
-        unit += 1;
+    let unit = (0..UNITS.len())
+        .rev()
+        .find(|unit| bytes >> (10 * unit) > 0)
+        .unwrap_or(0);
+    let shift = 10 * unit;
+    let whole = bytes >> shift;
+    let tenths = (u128::from(bytes & ((1 << shift) - 1)) * 10) >> shift;
+    match tenths {
+        0 => format!("{whole} {}", UNITS[unit]),
+        tenths => format!("{whole}.{tenths} {}", UNITS[unit]),
     }
-    format!("{whole} {}", UNITS[unit])
+}
+
+/// So many of a thing: `1 device`, `2 devices`.
+pub fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
 }
 
 /// Sixteen bytes a line, with offsets from `start`.
-pub fn hex(start: u64, bytes: &[u8]) -> String {
+pub fn dump(start: u64, bytes: &[u8]) -> String {
     let mut text = String::new();
     for (row, line) in bytes.chunks(16).enumerate() {
-        text.push_str(&format!("{:08x} ", start + row as u64 * 16));
+        let at = start.wrapping_add(row as u64 * 16);
+        text.push_str(&format!("{at:08x} "));
         for byte in line {
             text.push_str(&format!(" {byte:02x}"));
         }
@@ -59,16 +72,20 @@ pub fn hex(start: u64, bytes: &[u8]) -> String {
 }
 
 /// Lower-case hexadecimal digits.
-pub fn digest(bytes: &[u8]) -> String {
+pub fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number as people type it: decimal, or hexadecimal after `0x`.
 pub fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
+    let (digits, radix) = match text.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // The library would take a sign.
+    let all = digits.chars().all(|digit| digit.is_digit(radix));
+    all.then(|| u64::from_str_radix(digits, radix).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -86,26 +103,38 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_exact() {
+    fn sizes_are_cut_to_a_tenth() {
         assert_eq!(size(0), "0 B");
-        assert_eq!(size(1536), "1536 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(64 << 20), "64 MiB");
-        assert_eq!(size(1025 << 10), "1025 KiB");
+        assert_eq!(size(1025 << 10), "1 MiB");
+        assert_eq!(size(u64::MAX), "16777215.9 TiB");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(count(0, "sync"), "0 syncs");
+        assert_eq!(count(1, "sync"), "1 sync");
+        assert_eq!(count(2, "sync"), "2 syncs");
     }
 
     #[test]
     fn numbers_are_decimal_or_hexadecimal() {
         assert_eq!(number("0x10"), Some(16));
         assert_eq!(number("10"), Some(10));
-        assert_eq!(number("ten"), None);
-        assert_eq!(number("0x"), None);
+        assert_eq!(number("0xffffffffffffffff"), Some(u64::MAX));
+        for wrong in ["ten", "0x", "", "+1", "-1", "0x+1", "18446744073709551616"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
-    fn hex_shows_text_beside() {
+    fn a_dump_shows_text_beside() {
         assert_eq!(
-            hex(0x10, b"Mastiff\0"),
+            dump(0x10, b"Mastiff\0"),
             "00000010  4d 61 73 74 69 66 66 00                          Mastiff.\n"
         );
+        assert_eq!(dump(u64::MAX, &[0; 17]).lines().count(), 2);
     }
 }

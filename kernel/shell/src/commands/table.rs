@@ -1,0 +1,311 @@
+//! The table of commands: the one list that running, usage and `help` read.
+
+use alloc::vec::Vec;
+
+use mastiff_core::platform::Platform;
+
+use super::{Failure, devices, dma, help, iommu, machine};
+use crate::records::Record;
+use crate::shell::Shell;
+
+type Action<P> = fn(&mut Shell<'_, P>, &[&str], &mut Vec<Record>) -> Result<(), Failure>;
+
+/// One command.
+pub struct Command<P: Platform> {
+    pub name: &'static str,
+    pub arguments: &'static str,
+    /// What it does, in a line.
+    pub help: &'static str,
+    /// The rest, for `help` with its name.
+    pub more: &'static str,
+    /// What is said where there is nothing to show.
+    pub nothing: &'static str,
+    /// Fewest and most arguments.
+    pub count: (usize, usize),
+    pub action: Action<P>,
+}
+
+impl<P: Platform> Command<P> {
+    fn new(
+        name: &'static str,
+        arguments: &'static str,
+        count: (usize, usize),
+        action: Action<P>,
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            arguments,
+            help,
+            more: "",
+            nothing: "",
+            count,
+            action,
+        }
+    }
+
+    fn more(mut self, more: &'static str) -> Self {
+        self.more = more;
+        self
+    }
+
+    fn nothing(mut self, nothing: &'static str) -> Self {
+        self.nothing = nothing;
+        self
+    }
+}
+
+/// All of them, in the order that `help` shows.
+pub fn table<P: Platform>() -> Vec<Command<P>> {
+    let mut all = Vec::from(devices());
+    all.extend(iommus());
+    all.extend(masters());
+    all.extend(machine());
+    all
+}
+
+fn devices<P: Platform>() -> [Command<P>; 8] {
+    [
+        Command::new(
+            "help",
+            "[command]",
+            (0, 1),
+            help,
+            "the commands; one in detail",
+        )
+        .more(
+            "Every command takes --json where it prints data: a line of JSON for each\n\
+             record, with @ in front. Devices are named by their path, or by the end of\n\
+             it where that is unambiguous: 00:01.0. Numbers are decimal, or hexadecimal\n\
+             after 0x. Several commands on a line are separated by a semicolon.",
+        ),
+        Command::new(
+            "devices",
+            "",
+            (0, 0),
+            devices::list,
+            "every device and its state",
+        )
+        .more(
+            "tries counts the engine's attempts; waited for names every supplier that was\n\
+                 missing at one of them. A domain is blocked where all streams of the device\n\
+                 abort, none where it has no streams or DMA is direct.",
+        )
+        .nothing("no devices"),
+        Command::new(
+            "why",
+            "<device>",
+            (1, 1),
+            devices::why,
+            "why a device is not bound, to the root cause",
+        )
+        .more(
+            "Each line names a device and what is the matter with it; the next one is\n\
+             what it needs. For a device that is bound: what it waited for.",
+        ),
+        Command::new(
+            "tree",
+            "[path]",
+            (0, 1),
+            devices::tree,
+            "the device tree below a path",
+        )
+        .more("As the kernel got it, properties as the source of a tree writes them."),
+        Command::new(
+            "driver",
+            "list | add <driver>",
+            (1, 2),
+            devices::driver,
+            "the drivers of this image; register a late one",
+        )
+        .more(
+            "A driver is late if driver.late= on the kernel command line holds it back.\n\
+             Registering it tries its devices and whoever waits for them, and shows what\n\
+             changed.",
+        ),
+        Command::new(
+            "bind",
+            "<device>",
+            (1, 1),
+            devices::bind,
+            "try a device that is not bound",
+        )
+        .more("Shows every device whose state changed."),
+        Command::new(
+            "unbind",
+            "<device>",
+            (1, 1),
+            devices::unbind,
+            "take a device from its driver, its users first",
+        )
+        .more(
+            "The device is stopped, its memory unmapped, its streams abort. Shows every\n\
+             device whose state changed: what used it waits for it from now on.",
+        ),
+        Command::new(
+            "isolation",
+            "",
+            (0, 0),
+            devices::isolation,
+            "what every master reaches, and what says so",
+        )
+        .more(
+            "For each device that is a master or has streams. Unknown means that nothing\n\
+             which this kernel controls holds it back.",
+        )
+        .nothing("no masters"),
+    ]
+}
+
+fn iommus<P: Platform>() -> [Command<P>; 6] {
+    [
+        Command::new(
+            "iommu",
+            "",
+            (0, 0),
+            iommu::list,
+            "the IOMMUs: features and counters",
+        )
+        .more("Errors are the IOMMU's own; what masters did wrong are its events.")
+        .nothing("no IOMMU is bound"),
+        Command::new(
+            "streams",
+            "",
+            (0, 0),
+            iommu::streams,
+            "every known stream and where it goes",
+        )
+        .more("Known are those that the tree or a bus gives to a device.")
+        .nothing("no device has a stream"),
+        Command::new(
+            "ste",
+            "<iommu> <stream>",
+            (2, 2),
+            iommu::ste,
+            "a stream's entry, decoded",
+        )
+        .more("What the hardware reads for the stream, in its order: words, then fields."),
+        Command::new(
+            "walk",
+            "<device> <iova>",
+            (2, 2),
+            iommu::walk,
+            "every level of an address's translation",
+        )
+        .more("By the tables in memory, as the IOMMU reads them; not by its caches."),
+        Command::new(
+            "domains",
+            "",
+            (0, 0),
+            iommu::domains,
+            "the live domains and their members",
+        )
+        .more("Devices that the hardware cannot tell apart share one.")
+        .nothing("no domain lives"),
+        Command::new(
+            "faults",
+            "",
+            (0, 0),
+            iommu::faults,
+            "what masters did wrong",
+        )
+        .more("Events of the same kind on the same page are counted on one line.")
+        .nothing("no faults"),
+    ]
+}
+
+fn masters<P: Platform>() -> [Command<P>; 3] {
+    [
+        Command::new(
+            "dma",
+            "verify [device] | read <device> <iova> [bytes]",
+            (1, 4),
+            dma::dma,
+            "prove a master's DMA; aim it at an address",
+        )
+        .more(
+            "verify moves a pattern with the device, or with every one that can, and\n\
+             compares each byte. read aims a device that can be aimed, mapped or not, and\n\
+             shows what it says that it read, 64 bytes unless told otherwise; an IOMMU\n\
+             that stopped it has a line in `faults`.",
+        ),
+        Command::new(
+            "disk",
+            "<device> hash | read <block> [blocks]",
+            (2, 4),
+            dma::disk,
+            "a disk's SHA-256; its blocks",
+        )
+        .more("hash reads all of the disk. read shows one block, or so many."),
+        Command::new(
+            "run",
+            "",
+            (0, 0),
+            dma::main_job,
+            "the main job: prove every master's DMA",
+        )
+        .more(
+            "What a boot does that is given no commands. Its text is for people; with\n\
+                   --json the transfers are records as well.",
+        ),
+    ]
+}
+
+fn machine<P: Platform>() -> [Command<P>; 9] {
+    [
+        Command::new(
+            "irqs",
+            "",
+            (0, 0),
+            machine::irqs,
+            "the interrupts that are connected",
+        )
+        .more("A count is how often the interrupt was served."),
+        Command::new("mem", "", (0, 0), machine::mem, "memory by use").more(
+            "Quarantined is what a device may still write and nothing can stop it; it is\n\
+             never used again.",
+        ),
+        Command::new("dmesg", "", (0, 0), machine::dmesg, "the log so far")
+            .more("Also lines that loglevel= keeps from the console.")
+            .nothing("the log is empty"),
+        Command::new(
+            "boot",
+            "",
+            (0, 0),
+            machine::boot,
+            "what is known of this boot",
+        )
+        .more("With the time of the first verified block once there was one."),
+        Command::new("uptime", "", (0, 0), machine::uptime, "time since entry")
+            .more("And instructions retired, where they can be counted exactly."),
+        Command::new(
+            "sleep",
+            "<milliseconds>",
+            (1, 1),
+            machine::sleep,
+            "wait, and serve interrupts meanwhile",
+        )
+        .more("60000 at most."),
+        Command::new("echo", "[words]", (0, 64), machine::echo, "print the words")
+            .more("To mark a place in a transcript."),
+        Command::new(
+            "reboot",
+            "",
+            (0, 0),
+            machine::reboot,
+            "start the machine over",
+        )
+        .more("All devices are unbound first, users before suppliers."),
+        Command::new(
+            "poweroff",
+            "[status]",
+            (0, 1),
+            machine::poweroff,
+            "end the machine",
+        )
+        .more(
+            "All devices are unbound first, users before suppliers. The status, 0 to 255,\n\
+             reaches whoever started an emulator; 0 unless given.",
+        ),
+    ]
+}

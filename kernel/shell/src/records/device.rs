@@ -1,0 +1,198 @@
+//! Devices, drivers and the tree.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use mastiff_core::engine::{Cause, Device, DmaSetup, Engine, State, Waited};
+use mastiff_core::platform::Platform;
+use mastiff_dt::Tree;
+use serde::Serialize;
+
+use super::isolation;
+
+/// One device.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceRecord {
+    /// Its path.
+    pub name: Box<str>,
+    /// What its node is compatible with, or its PCI identity.
+    pub compatible: Vec<String>,
+    /// The driver for it.
+    pub driver: Option<&'static str>,
+    /// Its state.
+    pub state: &'static str,
+    /// Tries by the engine.
+    pub attempts: u32,
+    /// How often its driver was entered.
+    pub probes: u32,
+    /// What it has waited for.
+    pub waited: Vec<WaitedRecord>,
+    /// From the device to the root cause, where it waits or failed.
+    pub cause: Vec<CauseRecord>,
+    /// The IOMMU that it is behind.
+    pub iommu: Option<String>,
+    /// Its StreamIDs there.
+    pub streams: Vec<u32>,
+    /// The group that shares its domain: the group's first stream.
+    pub group: Option<String>,
+    /// `dma`, `identity`, `blocked`, `none`.
+    pub domain: &'static str,
+    /// What policy decided about it.
+    pub decision: Option<String>,
+    /// Its place in the order of binding.
+    pub order: Option<u32>,
+}
+
+/// A supplier that a device waited for.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaitedRecord {
+    /// Path of the supplier.
+    pub on: String,
+    /// What it supplies.
+    pub class: String,
+    /// The property that asks for it.
+    pub property: Box<str>,
+}
+
+/// A link of the chain to the root cause.
+#[derive(Clone, Debug, Serialize)]
+pub struct CauseRecord {
+    /// The device.
+    pub device: Box<str>,
+    /// What is the matter with it.
+    pub reason: String,
+}
+
+/// Why a device is where it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct WhyRecord {
+    /// The device.
+    pub device: Box<str>,
+    /// The driver for it.
+    pub driver: Option<&'static str>,
+    /// Its state.
+    pub state: &'static str,
+    /// What it has waited for.
+    pub waited: Vec<WaitedRecord>,
+    /// From the device to the root cause, where it is not bound.
+    pub cause: Vec<CauseRecord>,
+    /// What policy decided about it.
+    pub decision: Option<String>,
+}
+
+/// One node of the device tree.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeRecord {
+    /// Its path.
+    pub path: String,
+    /// Whether neither it nor a node above it is disabled.
+    pub enabled: bool,
+    /// Its properties, in the tree's order.
+    pub properties: Vec<PropertyRecord>,
+}
+
+/// One property.
+#[derive(Clone, Debug, Serialize)]
+pub struct PropertyRecord {
+    /// Its name.
+    pub name: String,
+    /// Its value as the source of a tree writes it; none for a flag.
+    pub value: Option<String>,
+}
+
+/// One driver of the image.
+#[derive(Clone, Debug, Serialize)]
+pub struct DriverRecord {
+    /// Its name.
+    pub name: &'static str,
+    /// `registered`, `late` or `skipped`.
+    pub state: &'static str,
+    /// Devices that are bound to it.
+    pub bound: usize,
+}
+
+impl DeviceRecord {
+    /// What is known of a device.
+    pub fn new<P: Platform>(engine: &Engine<P>, device: &Device<P>) -> Self {
+        let tree = &engine.context().tree;
+        let group = match device.dma() {
+            DmaSetup::None | DmaSetup::Direct | DmaSetup::Managed { .. } => None,
+            DmaSetup::Group(info) => info
+                .streams
+                .first()
+                .map(|(node, id)| format!("{}:{id}", tree.node(*node).path())),
+        };
+        let compatible = match (&device.child, device.node) {
+            (Some(child), _) => Vec::from([format!(
+                "pci{:04x},{:04x}",
+                child.pci.vendor, child.pci.device
+            )]),
+            (None, Some(node)) => tree.node(node).compatible().map(String::from).collect(),
+            (None, None) => Vec::new(),
+        };
+        let cause = match device.state {
+            State::Waiting(_) | State::Failed(_) => causes(engine, device),
+            _ => Vec::new(),
+        };
+        Self {
+            name: device.name.clone(),
+            compatible,
+            driver: engine.driver_of(device),
+            state: device.state.name(),
+            attempts: device.attempts,
+            probes: device.probes,
+            waited: waited(tree, &device.waited),
+            cause,
+            iommu: device
+                .streams
+                .first()
+                .map(|stream| tree.node(stream.iommu).path()),
+            streams: device.streams.iter().map(|stream| stream.id.0).collect(),
+            group,
+            domain: isolation::domain(engine.context(), device),
+            decision: device.decision.clone(),
+            order: device.order,
+        }
+    }
+}
+
+impl WhyRecord {
+    /// Why a device is where it is.
+    pub fn new<P: Platform>(engine: &Engine<P>, device: &Device<P>) -> Self {
+        Self {
+            device: device.name.clone(),
+            driver: engine.driver_of(device),
+            state: device.state.name(),
+            waited: waited(&engine.context().tree, &device.waited),
+            cause: causes(engine, device),
+            decision: device.decision.clone(),
+        }
+    }
+}
+
+impl From<Cause> for CauseRecord {
+    fn from(cause: Cause) -> Self {
+        Self {
+            device: cause.device,
+            reason: cause.reason,
+        }
+    }
+}
+
+fn causes<P: Platform>(engine: &Engine<P>, device: &Device<P>) -> Vec<CauseRecord> {
+    let causes = engine.causes_of(device);
+    causes.into_iter().map(Into::into).collect()
+}
+
+fn waited(tree: &Tree, waited: &[Waited]) -> Vec<WaitedRecord> {
+    waited
+        .iter()
+        .map(|waited| WaitedRecord {
+            on: tree.node(waited.dependency.node).path(),
+            class: waited.dependency.class.to_string(),
+            property: waited.property.clone(),
+        })
+        .collect()
+}

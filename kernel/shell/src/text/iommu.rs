@@ -1,0 +1,107 @@
+//! IOMMUs, streams, domains, walks and faults as people read them.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::format::{count, size};
+use super::{View, list};
+use crate::records::{
+    DomainRecord, EntryRecord, FaultRecord, IommuRecord, StreamRecord, WalkRecord,
+};
+
+pub fn iommu(record: &IommuRecord) -> View {
+    let driver = record.driver.unwrap_or("-");
+    View::Lines(format!(
+        "{} ({driver})\n  features: {}\n  {} attached, {}, {} ({}), {}, {}\n",
+        record.name,
+        record.features.join(", "),
+        count(record.streams_attached, "stream"),
+        count(record.domains, "domain"),
+        count(record.commands, "command"),
+        count(record.syncs, "sync"),
+        count(record.events, "event"),
+        count(record.errors, "error"),
+    ))
+}
+
+pub fn stream(record: &StreamRecord) -> View {
+    let config = record.config.or(record.error.as_deref());
+    View::Row(
+        &["iommu", "stream", "goes", "device", "driver"],
+        Vec::from([
+            record.iommu.clone(),
+            format!("{:#x}", record.stream),
+            config.unwrap_or("-").into(),
+            record.device.clone().into_string(),
+            record.driver.unwrap_or("-").into(),
+        ]),
+    )
+}
+
+pub fn entry(record: &EntryRecord) -> View {
+    let (iommu, stream) = (&record.iommu, record.stream);
+    let mut text = format!("{iommu}, stream {stream:#x}: {}\n", record.config);
+    for part in &record.parts {
+        text.push_str(&format!("{} at {:#x}\n", part.name, part.pa));
+        for (index, word) in part.words.iter().enumerate() {
+            text.push_str(&format!("  [{index}] {word}\n"));
+        }
+        for field in &part.fields {
+            text.push_str(&format!("  {:<12} {:#x}\n", field.name, field.value));
+        }
+    }
+    View::Lines(text)
+}
+
+pub fn walk(record: &WalkRecord) -> View {
+    let mut text = format!("{}, IOVA {:#x}\n", record.device, record.iova);
+    if record.domain == "identity" {
+        text.push_str("  identity domain: the address passes unchanged\n");
+    }
+    for step in &record.levels {
+        text.push_str(&format!(
+            "  level {}  table {:#x}  [{:3}]  {}  {}\n",
+            step.level, step.table, step.index, step.descriptor, step.meaning
+        ));
+    }
+    View::Lines(text)
+}
+
+pub fn domain(record: &DomainRecord) -> View {
+    let streams = record.streams.iter();
+    let streams = streams.map(|s| format!("{}:{:#x}", s.iommu, s.stream));
+    View::Row(
+        &["domain", "ASID", "IOVA in use", "streams", "members"],
+        Vec::from([
+            record.domain.into(),
+            record.tag.map_or("-".into(), |tag| format!("{tag}")),
+            size(record.mapped),
+            list(streams),
+            list(&record.members),
+        ]),
+    )
+}
+
+pub fn fault(record: &FaultRecord) -> View {
+    let hex = |value: u64| format!("{value:#x}");
+    let known = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    View::Row(
+        &[
+            "count", "event", "iommu", "stream", "device", "driver", "access", "address", "stage",
+            "detail",
+        ],
+        Vec::from([
+            format!("{}", record.count),
+            record.event.into(),
+            record.iommu.clone().into_string(),
+            known(record.stream.map(u64::from).map(hex)),
+            known(record.device.clone().map(Into::into)),
+            record.driver.unwrap_or("-").into(),
+            record.access.clone(),
+            known(record.iova.map(hex)),
+            format!("{}", record.stage),
+            record.detail.clone(),
+        ]),
+    )
+}

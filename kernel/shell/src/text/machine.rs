@@ -1,0 +1,112 @@
+//! The boot, transfers, the machine and the shell as people read them.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::View;
+use super::format::{count, dump, size};
+use crate::records::{
+    BootRecord, CommandRecord, DataRecord, DmaRecord, IrqRecord, LogRecord, MemoryRecord,
+    StepRecord, UptimeRecord,
+};
+
+pub fn boot(record: &BootRecord) -> View {
+    let mut text = format!(
+        "Mastiff {} on {}, {}, entered at EL{}; {}: {} bound, {} waiting, {} failed\n",
+        record.version,
+        record.board,
+        count(u64::from(record.cpus), "CPU"),
+        record.el,
+        count(record.devices as u64, "device"),
+        record.bound,
+        record.waiting,
+        record.failed
+    );
+    if let Some(us) = record.us {
+        text.push_str(&format!("first verified block {}\n", when(us, record.insn)));
+    }
+    View::Lines(text)
+}
+
+pub fn uptime(record: &UptimeRecord) -> View {
+    View::Lines(format!("{}\n", when(record.us, record.insn)))
+}
+
+fn when(us: u64, insn: Option<u64>) -> String {
+    let mut text = format!("{}.{:06} s after entry", us / 1_000_000, us % 1_000_000);
+    if let Some(insn) = insn {
+        text.push_str(&format!(", {}", count(insn, "instruction")));
+    }
+    text
+}
+
+/// The line of a transfer that was checked.
+pub fn proof(record: &DmaRecord) -> String {
+    let mut text = format!("  {}: ", record.device);
+    if let Some(error) = &record.error {
+        text.push_str(&format!("FAILED: {error}"));
+    } else {
+        let what = match record.op {
+            "verify" => "moved and compared",
+            _ => "read",
+        };
+        text.push_str(&format!("{} {what}", size(record.bytes)));
+    }
+    if let (Some(iova), Some(pa)) = (record.iova, record.pa) {
+        text.push_str(&format!(", device address {iova:#x} -> PA {pa:#x}"));
+    }
+    if let Some(digest) = &record.sha256 {
+        text.push_str(&format!("\n  sha256 {digest}"));
+    }
+    text.push('\n');
+    text
+}
+
+pub fn data(record: &DataRecord) -> View {
+    View::Lines(dump(record.at, &record.data))
+}
+
+pub fn irq(record: &IrqRecord) -> View {
+    match (record.intid, &record.device) {
+        (Some(intid), Some(device)) => View::Row(
+            &["irq", "count", "device"],
+            Vec::from([
+                format!("{intid}"),
+                format!("{}", record.count),
+                device.clone(),
+            ]),
+        ),
+        _ => View::Lines(format!("{} without a handler\n", record.count)),
+    }
+}
+
+pub fn memory(record: &MemoryRecord) -> View {
+    View::Row(
+        &["memory", "size"],
+        Vec::from([record.name.into(), size(record.bytes)]),
+    )
+}
+
+pub fn log(record: &LogRecord) -> View {
+    View::Lines(format!("{}\n", record.text))
+}
+
+pub fn command(record: &CommandRecord) -> View {
+    let usage = format!("{} {}", record.name, record.arguments);
+    let usage = usage.trim_end();
+    match record.more {
+        None => View::Row(
+            &["command", "does"],
+            Vec::from([usage.into(), record.help.into()]),
+        ),
+        Some(more) => View::Lines(format!("{usage}\n{}\n\n{more}\n", record.help)),
+    }
+}
+
+pub fn step(record: &StepRecord) -> View {
+    View::Lines(match &record.error {
+        Some(error) => format!("{}: {error}\n", record.command),
+        None => String::new(),
+    })
+}

@@ -1,0 +1,89 @@
+//! Records as people read them. Every kind has one view: a row of a table, or text
+//! of its own. Rows that follow each other under the same head become one table.
+
+mod device;
+pub mod format;
+mod iommu;
+mod machine;
+
+pub(crate) use device::story;
+pub(crate) use machine::proof;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem::take;
+
+use crate::records::Record;
+
+/// How a record looks.
+enum View {
+    /// A row of the table with this head.
+    Row(Head, Vec<String>),
+    /// Whole lines.
+    Lines(String),
+}
+
+type Head = &'static [&'static str];
+
+/// Records as text.
+pub(crate) fn text(records: &[Record]) -> String {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    let mut open: Head = &[];
+    for record in records {
+        let view = view(record);
+        let head = match &view {
+            View::Row(head, _) => head,
+            View::Lines(_) => [].as_slice(),
+        };
+        if head != open && !rows.is_empty() {
+            text.push_str(&format::table(open, &take(&mut rows)));
+        }
+        open = head;
+        match view {
+            View::Row(_, row) => rows.push(row),
+            View::Lines(lines) => text.push_str(&lines),
+        }
+    }
+    if !rows.is_empty() {
+        text.push_str(&format::table(open, &rows));
+    }
+    text
+}
+
+fn view(record: &Record) -> View {
+    match record {
+        Record::Device(device) => device::device(device),
+        Record::Why(why) => device::why(why),
+        Record::Isolation(isolation) => device::isolation(isolation),
+        Record::Node(node) => device::node(node),
+        Record::Driver(driver) => device::driver(driver),
+        Record::Iommu(iommu) => iommu::iommu(iommu),
+        Record::Stream(stream) => iommu::stream(stream),
+        Record::Entry(entry) => iommu::entry(entry),
+        Record::Walk(walk) => iommu::walk(walk),
+        Record::Domain(domain) => iommu::domain(domain),
+        Record::Fault(fault) => iommu::fault(fault),
+        Record::Boot(boot) => machine::boot(boot),
+        Record::Dma(dma) => View::Lines(proof(dma)),
+        Record::Data(data) => machine::data(data),
+        Record::Irq(irq) => machine::irq(irq),
+        Record::Memory(memory) => machine::memory(memory),
+        Record::Log(log) => machine::log(log),
+        Record::Uptime(uptime) => machine::uptime(uptime),
+        Record::Command(command) => machine::command(command),
+        Record::Step(step) => machine::step(step),
+    }
+}
+
+/// A list in one cell; a dash for an empty one.
+fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for item in items {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(item.as_ref());
+    }
+    if text.is_empty() { "-".into() } else { text }
+}
