@@ -51,6 +51,10 @@ const COMMAND_US: u64 = 30_000_000;
 const LOOK_US: u64 = 100_000;
 /// How long a shutdown may take. Drives write their caches back meanwhile.
 const SHUTDOWN_US: u64 = 10_000_000;
+/// How long a change of state is watched closely, and how long the naps are
+/// between looks from then on: most take microseconds, some take seconds.
+const CLOSE_LOOK_US: u64 = 1_000;
+const NAP_US: u64 = 1_000;
 
 /// Which queue a command goes to.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -352,8 +356,15 @@ impl<P: Platform> Controller<P> {
         us: u64,
         done: impl Fn(u32) -> bool,
     ) -> Result<(), Fault> {
+        let platform = &self.platform;
+        let deadline = platform.now().after_us(us);
         let look = || done(self.registers.read32(CSTS)).then_some(());
-        poll(&self.platform, us, look).ok_or_else(|| self.timeout(awaited, us))
+        let mut seen = poll(platform, us.min(CLOSE_LOOK_US), look);
+        while seen.is_none() && platform.now() < deadline {
+            platform.sleep(platform.now().after_us(NAP_US));
+            seen = look();
+        }
+        seen.ok_or_else(|| self.timeout(awaited, us))
     }
 
     fn timeout(&self, awaited: &'static str, us: u64) -> Fault {

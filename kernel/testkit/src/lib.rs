@@ -11,6 +11,7 @@
 //! - [`bus`]: simulated devices, their registers and their DMA
 //! - [`irq`]: an interrupt controller and a frame for message interrupts
 //! - [`pci`]: a PCI Express host with bridges, BARs, pins and messages
+//! - [`edu`], [`nvme`]: functions to put on it
 //! - [`inject`]: making the n-th step of a kind fail
 //! - [`trace`]: what the software did, in order
 //! - [`smmu`]: a strict model of an SMMUv3
@@ -18,11 +19,13 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod edu;
 pub mod fake_driver;
 pub mod fake_iommu;
 pub mod inject;
 pub mod irq;
 pub mod memory;
+pub mod nvme;
 pub mod pci;
 mod platform;
 mod sim;

@@ -21,7 +21,7 @@ const RAM_LEN: u64 = 64 << 20;
 const LOOK_NS: u64 = 50;
 const RELAX_NS: u64 = 1_000;
 /// How far a sleeping CPU's time moves between two looks at the devices.
-const NAP_NS: u64 = 100_000;
+const NAP_NS: u64 = 1_000_000;
 
 /// A simulated machine. Clones are the same machine.
 #[derive(Clone)]

@@ -1,0 +1,204 @@
+//! The driver against the model, behind a fake IOMMU and without one.
+
+use mastiff_core::addr::Iova;
+use mastiff_core::driver::{DmaTest, Driver};
+use mastiff_core::engine::{Engine, State};
+use mastiff_core::error::Fault;
+use mastiff_edu::Edu;
+use mastiff_pcie::Pcie;
+use mastiff_testkit::Sim;
+use mastiff_testkit::bus::{BusError, Shared};
+use mastiff_testkit::edu::SimEdu;
+use mastiff_testkit::inject::Step;
+use mastiff_testkit::pci::{PciMachine, SimBus};
+
+const NAME: &str = "/pcie@10000000/00:02.0";
+const DRIVERS: [&'static dyn Driver<Sim>; 2] = [&Pcie, &Edu];
+
+fn machine_on(sim: Sim) -> (PciMachine, Shared<SimEdu>) {
+    let (device, function) = SimEdu::function();
+    let root = SimBus::new().with(2, 0, function);
+    (PciMachine::on(sim, root), device)
+}
+
+fn machine() -> (PciMachine, Shared<SimEdu>) {
+    machine_on(Sim::new())
+}
+
+fn test_of(engine: &Engine<Sim>) -> &dyn DmaTest {
+    let device = engine.device(NAME).expect("it was found");
+    let State::Bound = device.state else {
+        panic!("it is {:?}", device.state);
+    };
+    device.bound().unwrap().dma_test().unwrap()
+}
+
+fn fault(engine: &Engine<Sim>) -> Fault {
+    match &engine.device(NAME).expect("it was found").state {
+        State::Failed(fault) => fault.clone(),
+        other => panic!("it is {other:?}"),
+    }
+}
+
+#[test]
+fn a_round_trip_goes_through_the_iommu() {
+    let (machine, device) = machine();
+    let mut engine = machine.boot(&DRIVERS);
+    let before = machine.iommu.counts().mappings;
+    for _ in 0..3 {
+        let proof = test_of(&engine).round_trip().unwrap();
+        assert_eq!(proof.bytes, 8192);
+        assert!(proof.iova.0 < 1 << 28 && proof.pa.0 >= 0x4000_0000);
+    }
+    assert_eq!(
+        machine.iommu.counts().mappings,
+        before,
+        "nothing stays mapped"
+    );
+    assert_eq!(machine.iommu.aborted(), []);
+    assert_eq!(device.lock().unwrap().results, [Ok(()); 6]);
+    assert_eq!(machine.sim.memory().live(), 0);
+    engine.unbind(NAME).unwrap();
+    assert_eq!(machine.iommu.counts().attached, 0);
+    assert_eq!(machine.msi.used().len(), 0);
+}
+
+#[test]
+fn it_works_by_pin_too() {
+    let (mut machine, _device) = machine();
+    machine.has_msi = false;
+    let engine = machine.boot(&DRIVERS);
+    test_of(&engine).round_trip().unwrap();
+    test_of(&engine).round_trip().unwrap();
+}
+
+#[test]
+fn without_coherency_lines_are_cleaned() {
+    let (mut machine, _device) = machine();
+    machine.sim.memory().set_coherent(false);
+    machine.extra = |host| host.flag("dma-noncoherent");
+    let engine = machine.boot(&DRIVERS);
+    test_of(&engine).round_trip().unwrap();
+}
+
+#[test]
+fn without_an_iommu_ram_is_out_of_reach() {
+    let (mut machine, _device) = machine();
+    machine.has_iommu = false;
+    let engine = machine.boot(&DRIVERS);
+    let limit = (1 << 28) - 1;
+    assert!(matches!(fault(&engine), Fault::Unreachable { limit: seen, .. } if seen == limit));
+    assert_eq!(machine.sim.windows(), 1, "the host's own");
+}
+
+#[test]
+fn where_ram_is_low_it_goes_without() {
+    let (mut machine, _device) = machine_on(Sim::with_ram(0x100_0000, 1 << 20));
+    machine.has_iommu = false;
+    let engine = machine.boot(&DRIVERS);
+    let proof = test_of(&engine).round_trip().unwrap();
+    assert_eq!(proof.iova.0, proof.pa.0);
+}
+
+#[test]
+fn something_else_is_not_taken_for_an_edu() {
+    let (machine, device) = machine();
+    device.lock().unwrap().identification = 0x0200_00ed;
+    let engine = machine.boot(&DRIVERS);
+    let text = fault(&engine).to_string();
+    assert_eq!(
+        text,
+        "register IDENTIFICATION: expected 0x10000ed, saw 0x20000ed"
+    );
+}
+
+#[test]
+fn a_wrong_byte_is_found() {
+    let (machine, device) = machine();
+    device.lock().unwrap().corrupt = Some(4095);
+    let engine = machine.boot(&DRIVERS);
+    let result = test_of(&engine).round_trip();
+    assert!(
+        matches!(result, Err(Fault::Mismatch { offset: 4095, .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn a_transfer_that_never_ends_is_given_up() {
+    let (machine, device) = machine();
+    let mut engine = machine.boot(&DRIVERS);
+    device.lock().unwrap().stuck = true;
+    let first = test_of(&engine).round_trip();
+    assert!(
+        matches!(
+            first,
+            Err(Fault::Timeout {
+                awaited: "DMA interrupt",
+                ..
+            })
+        ),
+        "{first:?}"
+    );
+    let second = test_of(&engine).round_trip();
+    assert!(matches!(second, Err(Fault::Timeout { .. })), "{second:?}");
+    engine.unbind(NAME).unwrap();
+    assert_eq!(machine.iommu.counts().attached, 0);
+    assert_eq!(machine.sim.memory().live(), 0);
+}
+
+#[test]
+fn memory_that_it_may_still_write_is_parked() {
+    let (machine, device) = machine();
+    let engine = machine.boot(&DRIVERS);
+    device.lock().unwrap().stuck_to_memory = true;
+    let result = test_of(&engine).round_trip();
+    assert!(matches!(result, Err(Fault::Timeout { .. })), "{result:?}");
+    assert_eq!(machine.sim.memory().quarantined(), 1);
+}
+
+#[test]
+fn aimed_at_what_is_not_mapped_it_gets_nothing() {
+    let (machine, device) = machine();
+    let engine = machine.boot(&DRIVERS);
+    let test = test_of(&engine);
+    let bytes = test.read_at(Iova(0x0123_4000), 64).unwrap();
+    assert_eq!(bytes, [0; 64]);
+    assert_eq!(machine.iommu.aborted().len(), 1);
+    assert_eq!(device.lock().unwrap().results[0], Err(BusError::Aborted));
+    for len in [0, 4097, u32::MAX] {
+        assert!(matches!(
+            test.read_at(Iova(0), len),
+            Err(Fault::Invalid { .. })
+        ));
+    }
+    test.round_trip().unwrap();
+}
+
+#[test]
+fn a_failure_anywhere_leaves_nothing() {
+    for step in [Step::Pages, Step::Mmio, Step::Read] {
+        for n in 0.. {
+            let (machine, _device) = machine();
+            machine.sim.inject().fail(step, n);
+            let mut engine = machine.boot(&DRIVERS);
+            let bound = engine
+                .device(NAME)
+                .filter(|device| matches!(device.state, State::Bound));
+            if bound.is_some() {
+                let _ = test_of(&engine).round_trip();
+            }
+            let done = machine.sim.inject().is_armed(step);
+            machine.sim.inject().disarm(step);
+            let _ = engine.unbind("/pcie@10000000");
+            let counts = machine.iommu.counts();
+            assert_eq!((counts.attached, counts.mappings), (0, 0), "{step:?} {n}");
+            assert_eq!(machine.sim.windows(), 0, "{step:?} {n}");
+            assert_eq!(machine.sim.memory().live(), 0, "{step:?} {n}");
+            assert_eq!(machine.msi.used().len(), 0, "{step:?} {n}");
+            if done {
+                break;
+            }
+        }
+    }
+}

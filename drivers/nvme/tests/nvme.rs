@@ -1,0 +1,435 @@
+//! The driver against the model: reading whatever the sizes, and letting go of all
+//! memory whatever goes wrong.
+
+use mastiff_core::driver::{Disk, DmaProof, Driver};
+use mastiff_core::engine::{Engine, State};
+use mastiff_core::error::Fault;
+use mastiff_nvme::Nvme;
+use mastiff_pcie::Pcie;
+use mastiff_testkit::Sim;
+use mastiff_testkit::bus::Shared;
+use mastiff_testkit::inject::Step;
+use mastiff_testkit::nvme::SimNvme;
+use mastiff_testkit::pci::{PciMachine, SimBus};
+use proptest::prelude::*;
+
+const HOST: &str = "/pcie@10000000";
+const NAME: &str = "/pcie@10000000/00:01.0";
+const DRIVERS: [&'static dyn Driver<Sim>; 2] = [&Pcie, &Nvme];
+
+struct Bench {
+    machine: PciMachine,
+    device: Shared<SimNvme>,
+}
+
+/// A disk on which no two blocks are alike.
+fn contents(len: usize) -> Vec<u8> {
+    let word = |index: u64| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7).to_le_bytes();
+    (0..len as u64 / 8).flat_map(word).collect()
+}
+
+fn bench(len: usize) -> Bench {
+    let (device, function) = SimNvme::function(contents(len));
+    let machine = PciMachine::new(SimBus::new().with(1, 0, function));
+    Bench { machine, device }
+}
+
+impl Bench {
+    fn boot(&self) -> Engine<Sim> {
+        self.machine.boot(&DRIVERS)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut SimNvme)) {
+        change(&mut self.device.lock().unwrap());
+    }
+
+    /// Nothing is left once the driver is gone.
+    fn check_clean(&self) {
+        let counts = self.machine.iommu.counts();
+        assert_eq!((counts.attached, counts.mappings), (0, 0));
+        assert_eq!(self.machine.sim.memory().live(), 0);
+        assert_eq!(self.machine.sim.memory().quarantined(), 0);
+        assert_eq!(self.machine.msi.used().len(), 0);
+        assert!(!self.device.lock().unwrap().is_enabled());
+    }
+}
+
+fn disk(engine: &Engine<Sim>) -> &dyn Disk {
+    let device = engine.device(NAME).expect("it was found");
+    let State::Bound = device.state else {
+        panic!("it is {:?}", device.state);
+    };
+    device.bound().unwrap().disk().unwrap()
+}
+
+fn fault(engine: &Engine<Sim>) -> Fault {
+    match &engine.device(NAME).expect("it was found").state {
+        State::Failed(fault) => fault.clone(),
+        other => panic!("it is {other:?}"),
+    }
+}
+
+fn read(disk: &dyn Disk, first: u64, count: u64) -> Result<(Vec<u8>, DmaProof), Fault> {
+    let mut data = Vec::new();
+    let proof = disk.read(first, count, &mut |piece| data.extend_from_slice(piece))?;
+    Ok((data, proof))
+}
+
+#[test]
+fn the_whole_disk_is_read_in_order() {
+    let bench = bench(3 << 20);
+    let mut engine = bench.boot();
+    let disk = disk(&engine);
+    assert_eq!((disk.block_size(), disk.blocks()), (512, 6144));
+    let resting = bench.machine.iommu.counts().mappings;
+    let (data, proof) = read(disk, 0, 6144).unwrap();
+    assert!(data == contents(3 << 20));
+    assert_eq!(proof.bytes, 3 << 20);
+    assert_ne!(proof.iova.0, proof.pa.0, "it was translated");
+    assert_eq!(bench.machine.iommu.counts().mappings, resting);
+    assert_eq!(bench.machine.iommu.aborted(), []);
+    let most_out = bench.device.lock().unwrap().most_out;
+    assert_eq!(most_out, 8, "several at a time");
+    engine.unbind(NAME).unwrap();
+    bench.check_clean();
+    assert_eq!(bench.device.lock().unwrap().shutdowns, 1);
+}
+
+#[test]
+fn one_block_costs_one_page() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    let before = bench.machine.sim.inject().taken(Step::Pages);
+    let (data, _) = read(disk(&engine), 77, 1).unwrap();
+    assert!(data == contents(1 << 20)[77 * 512..78 * 512]);
+    assert_eq!(bench.machine.sim.inject().taken(Step::Pages), before + 1);
+}
+
+#[test]
+fn what_is_not_on_the_disk_is_refused() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    for (first, count) in [(0, 0), (2048, 1), (2047, 2), (u64::MAX, 1), (1, u64::MAX)] {
+        let result = read(disk(&engine), first, count);
+        assert!(
+            matches!(result, Err(Fault::Invalid { .. })),
+            "{first} {count}"
+        );
+    }
+    assert!(read(disk(&engine), 2047, 1).is_ok());
+}
+
+#[test]
+fn a_sink_that_reads_does_not_hang() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    let disk = disk(&engine);
+    let mut inner = None;
+    disk.read(0, 1, &mut |_| inner = Some(disk.read(0, 1, &mut |_| {})))
+        .unwrap();
+    assert!(matches!(inner, Some(Err(Fault::Invalid { .. }))));
+}
+
+#[test]
+fn blocks_of_four_kilobytes_and_small_transfers() {
+    let bench = bench(1 << 20);
+    bench.change(|nvme| {
+        nvme.block_log = 12;
+        nvme.mdts = 1;
+    });
+    let engine = bench.boot();
+    assert_eq!(disk(&engine).block_size(), 4096);
+    let (data, _) = read(disk(&engine), 1, 255).unwrap();
+    assert!(data == contents(1 << 20)[4096..]);
+    let reads = bench.device.lock().unwrap().reads;
+    assert_eq!(reads, 128, "two blocks at a time");
+}
+
+#[test]
+fn by_pin_without_coherency_and_without_iommu() {
+    for (has_msi, coherent, has_iommu) in [
+        (false, true, true),
+        (true, false, true),
+        (false, false, false),
+    ] {
+        let mut bench = bench(1 << 20);
+        bench.machine.has_msi = has_msi;
+        bench.machine.has_iommu = has_iommu;
+        if !coherent {
+            bench.machine.sim.memory().set_coherent(false);
+            bench.machine.extra = |host| host.flag("dma-noncoherent");
+        }
+        let mut engine = bench.boot();
+        let (data, _) = read(disk(&engine), 0, 2048).unwrap();
+        assert!(
+            data == contents(1 << 20),
+            "{has_msi} {coherent} {has_iommu}"
+        );
+        engine.unbind(NAME).unwrap();
+        bench.check_clean();
+    }
+}
+
+#[test]
+fn queues_as_small_as_they_come() {
+    let bench = bench(1 << 20);
+    bench.change(|nvme| nvme.capabilities = nvme.capabilities & !0xffff | 1 | 2 << 32);
+    let engine = bench.boot();
+    let (data, _) = read(disk(&engine), 0, 2048).unwrap();
+    assert!(
+        data == contents(1 << 20),
+        "two entries, doorbells 16 bytes apart"
+    );
+    assert_eq!(bench.device.lock().unwrap().most_out, 1);
+}
+
+#[test]
+fn binding_again_and_again_leaves_nothing() {
+    let bench = bench(1 << 20);
+    let mut engine = bench.boot();
+    for _ in 0..20 {
+        let (data, _) = read(disk(&engine), 100, 300).unwrap();
+        assert!(data == contents(1 << 20)[100 * 512..400 * 512]);
+        engine.unbind(NAME).unwrap();
+        bench.check_clean();
+        engine.bind(NAME).unwrap();
+    }
+}
+
+#[test]
+fn an_error_of_the_medium_is_named_and_the_next_read_works() {
+    let bench = bench(4 << 20);
+    bench.change(|nvme| nvme.bad_blocks = [(700, 0x281)].into());
+    let engine = bench.boot();
+    let resting = bench.machine.iommu.counts().mappings;
+    let mut good = 0;
+    let result = disk(&engine).read(0, 8192, &mut |piece| good += piece.len());
+    assert_eq!(
+        result.unwrap_err().to_string(),
+        "Read: Unrecovered Read Error (status 0x281)"
+    );
+    assert_eq!(good, 512 * 512, "what came before is good");
+    assert_eq!(bench.machine.iommu.counts().mappings, resting);
+    let (data, _) = read(disk(&engine), 1000, 4000).unwrap();
+    assert!(data == contents(4 << 20)[1000 * 512..5000 * 512]);
+}
+
+/// Reads a disk of which something is wrong, expects that the controller is given
+/// up for it, and that nothing is left.
+fn gives_up(change: fn(&mut SimNvme), text: &str) {
+    let bench = bench(2 << 20);
+    let mut engine = bench.boot();
+    bench.change(change);
+    let error = read(disk(&engine), 0, 4096).unwrap_err().to_string();
+    assert!(error.contains(text), "{error}");
+    assert!(!bench.device.lock().unwrap().is_enabled(), "it was stopped");
+    let again = read(disk(&engine), 0, 1).unwrap_err().to_string();
+    assert_eq!(again, error, "and is not used any more");
+    engine.unbind(NAME).unwrap();
+    bench.check_clean();
+    bench.change(|nvme| {
+        nvme.lost_block = None;
+        nvme.fatal_block = None;
+        nvme.wrong_phase = false;
+        nvme.wrong_identifier = None;
+        nvme.silent = false;
+    });
+    engine.bind(NAME).unwrap();
+    assert!(
+        read(disk(&engine), 0, 4096).unwrap().0 == contents(2 << 20),
+        "bound anew it works"
+    );
+}
+
+#[test]
+fn a_command_that_never_completes() {
+    gives_up(
+        |nvme| nvme.lost_block = Some(1500),
+        "no completion after 30000000 us: CSTS = 0x1",
+    );
+}
+
+#[test]
+fn a_controller_that_fails() {
+    gives_up(
+        |nvme| nvme.fatal_block = Some(1500),
+        "Controller Fatal Status",
+    );
+}
+
+#[test]
+fn completions_that_look_old() {
+    gives_up(|nvme| nvme.wrong_phase = true, "no completion after");
+}
+
+#[test]
+fn completions_of_something_else() {
+    gives_up(
+        |nvme| nvme.wrong_identifier = Some(0x1234),
+        "no completion after",
+    );
+}
+
+#[test]
+fn interrupts_that_get_lost() {
+    gives_up(|nvme| nvme.silent = true, "no completion interrupt after");
+}
+
+#[test]
+fn a_controller_that_does_not_come_up() {
+    let bench = bench(1 << 20);
+    bench.change(|nvme| nvme.never_ready = true);
+    let engine = bench.boot();
+    let text = fault(&engine).to_string();
+    assert_eq!(text, "no CSTS.RDY = 1 after 500000 us: CSTS = 0x0");
+    assert_eq!(bench.machine.sim.memory().live(), 0);
+}
+
+#[test]
+fn a_controller_that_does_not_shut_down_is_disabled() {
+    let bench = bench(1 << 20);
+    let mut engine = bench.boot();
+    bench.change(|nvme| nvme.never_shuts_down = true);
+    engine.unbind(NAME).unwrap();
+    bench.check_clean();
+}
+
+#[test]
+fn memory_of_a_controller_that_does_not_stop_is_never_reused() {
+    let mut bench = bench(2 << 20);
+    bench.machine.has_iommu = false;
+    let mut engine = bench.boot();
+    bench.change(|nvme| {
+        nvme.never_stops = true;
+        nvme.lost_block = Some(0);
+    });
+    assert!(read(disk(&engine), 0, 4096).is_err());
+    let parked = bench.machine.sim.memory().quarantined();
+    assert_eq!(parked, 8 * 32, "the data of all commands that were out");
+    engine.unbind(NAME).unwrap();
+    let live = bench.machine.sim.memory().live();
+    assert_eq!(live, 5, "its queues");
+}
+
+#[test]
+fn admin_commands_that_fail_are_named() {
+    for (opcode, status, text) in [
+        (
+            0x06,
+            0x0002,
+            "Identify: Invalid Field in Command (status 0x2)",
+        ),
+        (
+            0x05,
+            0x0102,
+            "Create I/O Completion Queue: Invalid Queue Size (status 0x102)",
+        ),
+        (
+            0x01,
+            0x0101,
+            "Create I/O Submission Queue: Invalid Queue Identifier (status 0x101)",
+        ),
+        (
+            0x09,
+            0x4006,
+            "Set Features (Number of Queues): Internal Error (status 0x6)",
+        ),
+    ] {
+        let bench = bench(1 << 20);
+        bench.change(|nvme| nvme.bad_admin = [(opcode, status)].into());
+        let engine = bench.boot();
+        assert_eq!(fault(&engine).to_string(), text);
+        bench.check_clean();
+    }
+}
+
+#[test]
+fn controllers_that_are_not_for_us() {
+    for (capabilities, text) in [
+        (1 << 24 | 0x7ff, "CAP.CSS"),
+        (1 << 48 | 1 << 37 | 0x7ff, "CAP.MPSMIN"),
+        (15 << 32 | 1 << 37 | 0x7ff, "CAP.DSTRD"),
+        (1 << 37, "CAP.MQES"),
+    ] {
+        let bench = bench(1 << 20);
+        bench.change(|nvme| nvme.capabilities = capabilities);
+        let engine = bench.boot();
+        let fault = fault(&engine).to_string();
+        assert!(fault.contains(text), "{fault}");
+        bench.check_clean();
+    }
+}
+
+#[test]
+fn a_failure_anywhere_leaves_nothing() {
+    for step in [Step::Pages, Step::Mmio] {
+        for n in 0.. {
+            let bench = bench(1 << 20);
+            bench.machine.sim.inject().fail(step, n);
+            let mut engine = bench.boot();
+            let bound = engine
+                .device(NAME)
+                .is_some_and(|device| matches!(device.state, State::Bound));
+            if bound {
+                let _ = read(disk(&engine), 0, 2048);
+            }
+            let done = bench.machine.sim.inject().is_armed(step);
+            bench.machine.sim.inject().disarm(step);
+            let _ = engine.unbind(HOST);
+            bench.check_clean();
+            assert_eq!(bench.machine.sim.windows(), 0);
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn mappings_that_fail_leave_nothing() {
+    for n in 0.. {
+        let bench = bench(1 << 20);
+        bench.machine.iommu.inject().fail(Step::Map, n);
+        let mut engine = bench.boot();
+        let bound = engine
+            .device(NAME)
+            .is_some_and(|device| matches!(device.state, State::Bound));
+        if bound {
+            let _ = read(disk(&engine), 0, 2048);
+        }
+        let done = bench.machine.iommu.inject().is_armed(Step::Map);
+        let _ = engine.unbind(HOST);
+        bench.check_clean();
+        if done {
+            assert!(n >= 10);
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_unmapping_that_fails_fails_the_read_and_parks_the_memory() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    bench.machine.iommu.inject().fail(Step::Unmap, 2);
+    assert!(matches!(
+        read(disk(&engine), 0, 2048),
+        Err(Fault::Timeout { .. })
+    ));
+    assert_eq!(bench.machine.sim.memory().quarantined(), 32);
+    assert!(read(disk(&engine), 0, 2048).unwrap().0 == contents(1 << 20));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_stretch_reads_as_it_is(first in 0u64..2047, count in 1u64..2048, mdts in 0u8..9) {
+        let bench = bench(1 << 20);
+        bench.change(|nvme| nvme.mdts = mdts);
+        let engine = bench.boot();
+        let count = count.min(2048 - first);
+        let (data, _) = read(disk(&engine), first, count).unwrap();
+        let range = first as usize * 512..(first + count) as usize * 512;
+        prop_assert!(data == contents(1 << 20)[range]);
+    }
+}
