@@ -14,7 +14,7 @@ use mastiff_testkit::fake_driver::Do;
 use mastiff_testkit::fake_iommu::FakeIommu;
 
 #[test]
-fn the_same_stream_is_one_group_and_both_are_named() {
+fn s23_the_same_stream_is_one_group_and_both_are_named() {
     let bench = Bench::new();
     let tree = master(master(iommu(base()), "a@1", &[1, 5]), "b@2", &[1, 5]);
     let mut engine = bench.start(
@@ -50,7 +50,7 @@ fn the_same_stream_is_one_group_and_both_are_named() {
 }
 
 #[test]
-fn a_stream_given_twice_is_taken_once() {
+fn s22_a_stream_given_twice_is_taken_once() {
     let bench = Bench::new();
     let tree = master(iommu(base()), "a@1", &[1, 5, 1, 5, 1, 6]);
     let mut engine = bench.start(
@@ -64,7 +64,7 @@ fn a_stream_given_twice_is_taken_once() {
 }
 
 #[test]
-fn a_master_behind_two_iommus_waits_for_both_and_is_mapped_in_both() {
+fn s17_a_master_behind_two_iommus_waits_for_both_and_is_mapped_in_both() {
     let bench = Bench::new();
     let tree = master(iommu2(iommu(base())), "a@1", &[1, 5, 2, 0x105]);
     let drivers: [&'static dyn Driver<Sim>; 3] = [
@@ -90,7 +90,7 @@ fn a_master_behind_two_iommus_waits_for_both_and_is_mapped_in_both() {
 }
 
 #[test]
-fn a_stream_beyond_the_table_is_an_error() {
+fn s24_a_stream_beyond_the_table_is_an_error() {
     let mut bench = Bench::new();
     bench.iommu = FakeIommu::new(Limits {
         aperture: (1 << 48) - 1,

@@ -123,7 +123,7 @@ fn address_after(deferrals: u32) -> Iova {
 }
 
 #[test]
-fn deferrals_do_not_add_up() {
+fn s19_deferrals_do_not_add_up() {
     let first_time = address_after(0);
     assert!(
         first_time.0 > u64::from(u32::MAX),
@@ -133,7 +133,7 @@ fn deferrals_do_not_add_up() {
 }
 
 #[test]
-fn a_capability_ends_with_the_binding() {
+fn s15_a_capability_ends_with_the_binding() {
     let bench = Bench::new();
     let kept: Arc<Mutex<Option<Dma<Sim>>>> = Arc::default();
     let script = {

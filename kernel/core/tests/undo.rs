@@ -52,7 +52,7 @@ fn intc(bench: &Bench) -> &'static dyn Driver<Sim> {
 }
 
 #[test]
-fn a_probe_that_fails_after_mapping_leaves_nothing() {
+fn s07_a_probe_that_fails_after_mapping_leaves_nothing() {
     let ends = [
         Do::Fail(DEAD),
         Do::Defer(SupplierClass::Clock, "/intc@3000000"),
@@ -77,7 +77,7 @@ fn a_probe_that_fails_after_mapping_leaves_nothing() {
 }
 
 #[test]
-fn every_step_that_can_fail_leaves_nothing() {
+fn s08_every_step_that_can_fail_leaves_nothing() {
     for step in [Step::Pages, Step::Domain, Step::Attach, Step::Map] {
         for n in 0.. {
             let bench = Bench::new();
@@ -102,7 +102,7 @@ fn every_step_that_can_fail_leaves_nothing() {
 }
 
 #[test]
-fn unbinding_frees_buffers_while_the_mapping_stands_and_then_aborts_the_stream() {
+fn s09_unbinding_frees_buffers_while_the_mapping_stands_and_then_aborts_the_stream() {
     let bench = Bench::new();
     let before = bench.baseline();
     let drivers = [
@@ -122,7 +122,7 @@ fn unbinding_frees_buffers_while_the_mapping_stands_and_then_aborts_the_stream()
 }
 
 #[test]
-fn a_thousand_bindings_leave_no_trace() {
+fn s10_a_thousand_bindings_leave_no_trace() {
     let bench = Bench::new();
     let drivers = [
         bench.iommu_driver(vec![]),
@@ -142,7 +142,7 @@ fn a_thousand_bindings_leave_no_trace() {
 }
 
 #[test]
-fn unbinding_the_iommu_takes_its_masters_first_and_binding_it_brings_them_back() {
+fn s26_unbinding_the_iommu_takes_its_masters_first_and_binding_it_brings_them_back() {
     let bench = Bench::new();
     let drivers = [
         bench.iommu_driver(vec![]),

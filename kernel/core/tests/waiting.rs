@@ -20,7 +20,7 @@ const DEAD: Fault = Fault::Register {
 };
 
 #[test]
-fn order_of_nodes_and_of_drivers_does_not_matter() {
+fn s01_order_of_nodes_and_of_drivers_does_not_matter() {
     type Add = fn(mastiff_dt::build::TreeBuilder) -> mastiff_dt::build::TreeBuilder;
     let nodes: [Add; 3] = [
         iommu,
@@ -53,7 +53,7 @@ fn order_of_nodes_and_of_drivers_does_not_matter() {
 }
 
 #[test]
-fn a_master_waits_on_exactly_the_supplier_that_is_missing() {
+fn s01_a_master_waits_on_exactly_the_supplier_that_is_missing() {
     let bench = Bench::new();
     let drivers: [&'static dyn Driver<Sim>; 2] =
         [bench.master_driver(vec![]), bench.iommu_driver(vec![])];
@@ -73,7 +73,7 @@ fn a_master_waits_on_exactly_the_supplier_that_is_missing() {
 }
 
 #[test]
-fn no_driver_for_the_iommu_is_permanent_at_once() {
+fn s02_no_driver_for_the_iommu_is_permanent_at_once() {
     let bench = Bench::new();
     let tree = || master(iommu(base()), "a@1", &[1, 5]);
     let drivers: [&'static dyn Driver<Sim>; 1] = [bench.master_driver(vec![Do::Alloc(4096)])];
@@ -113,7 +113,7 @@ fn no_driver_for_the_iommu_is_permanent_at_once() {
 }
 
 #[test]
-fn a_skipped_driver_is_as_good_as_none() {
+fn s02_a_skipped_driver_is_as_good_as_none() {
     let bench = Bench::new();
     let tree = master(iommu(base()), "a@1", &[1, 5]);
     let drivers: [&'static dyn Driver<Sim>; 2] =
@@ -130,7 +130,7 @@ fn a_skipped_driver_is_as_good_as_none() {
 }
 
 #[test]
-fn a_disabled_iommu_means_direct_dma_without_waiting() {
+fn s03_a_disabled_iommu_means_direct_dma_without_waiting() {
     let bench = Bench::new();
     let tree = base().node("iommu@1000000", |n| {
         n.compatible(&["test,iommu"])
@@ -158,7 +158,7 @@ fn a_disabled_iommu_means_direct_dma_without_waiting() {
 }
 
 #[test]
-fn a_failed_iommu_fails_its_masters_with_its_name_and_fault() {
+fn s04_a_failed_iommu_fails_its_masters_with_its_name_and_fault() {
     let bench = Bench::new();
     let tree = master(master(iommu(base()), "a@1", &[1, 5]), "b@2", &[1, 6]);
     let drivers: [&'static dyn Driver<Sim>; 2] = [
@@ -217,7 +217,7 @@ fn wrong_number_of_cells_fails_one_device_and_no_other() {
 }
 
 #[test]
-fn a_late_driver_binds_exactly_its_waiters() {
+fn s28_a_late_driver_binds_exactly_its_waiters() {
     let bench = Bench::new();
     let tree = master(master(iommu(base()), "a@1", &[1, 5]), "free@3", &[]);
     let drivers: [&'static dyn Driver<Sim>; 2] =
@@ -256,7 +256,7 @@ fn a_driver_that_defers_by_itself_is_tried_when_the_thing_comes() {
 }
 
 #[test]
-fn an_arrival_while_a_driver_is_on_its_way_to_defer_is_not_lost() {
+fn s18_an_arrival_while_a_driver_is_on_its_way_to_defer_is_not_lost() {
     let bench = Bench::new();
     // The IOMMU is there already when the driver says that it is not.
     let tree = iommu(base()).node("a@1", |n| n.compatible(&["test,plain"]));
@@ -272,7 +272,7 @@ fn an_arrival_while_a_driver_is_on_its_way_to_defer_is_not_lost() {
 }
 
 #[test]
-fn half_made_suppliers_are_never_seen() {
+fn s16_half_made_suppliers_are_never_seen() {
     let bench = Bench::new();
     // Publishes first and fails after: nobody may have seen it.
     let iommu_fake = bench.iommu.clone();
@@ -291,7 +291,7 @@ fn half_made_suppliers_are_never_seen() {
 }
 
 #[test]
-fn devices_that_wait_for_each_other_fail_with_the_path() {
+fn s06_devices_that_wait_for_each_other_fail_with_the_path() {
     let bench = Bench::new();
     // Each is an IOMMU that is itself a master behind the other.
     let tree = base()
@@ -319,7 +319,7 @@ fn devices_that_wait_for_each_other_fail_with_the_path() {
 }
 
 #[test]
-fn a_thousand_deep_chain_in_reverse_order_takes_one_attempt_an_edge() {
+fn s31_a_thousand_deep_chain_in_reverse_order_takes_one_attempt_an_edge() {
     // Each device of the chain is an IOMMU, and a master behind the next one.
     const LENGTH: u32 = 1000;
     let bench = Bench::new();

@@ -6,7 +6,7 @@ const MASK28: u64 = (1 << 28) - 1;
 const MASK32: u64 = (1 << 32) - 1;
 
 #[test]
-fn zero_is_never_handed_out() {
+fn s20_zero_is_never_handed_out() {
     let mut space = IovaSpace::new(4 * PAGE - 1);
     let mut got: Vec<u64> = (0..3)
         .map(|_| space.alloc(1, u64::MAX).unwrap().0)
@@ -20,7 +20,7 @@ fn zero_is_never_handed_out() {
 }
 
 #[test]
-fn the_last_page_of_four_gibibytes_is_an_address_like_any_other() {
+fn s20_the_last_page_of_four_gibibytes_is_an_address_like_any_other() {
     let mut space = IovaSpace::new(MASK32);
     space
         .exclude(&[Hole {
