@@ -2,9 +2,9 @@
 //! where registers are and what the bits of registers, table entries, commands and
 //! events mean. Values in, values out; there is no algorithm here and no memory.
 //!
-//! It is public because a model of the hardware may share it. What stands here is
-//! pinned by tests with literal values, so that driver and model cannot agree on
-//! the same mistake.
+//! It is public for tools that read dumps of tables and queues. What stands here is
+//! pinned by tests with literal values from the manual's figures: a driver that is
+//! only ever compared with itself agrees with its own mistakes.
 //!
 //! All structures are little-endian and are given as the 64-bit words that the
 //! hardware fetches, which is the unit of single-copy atomicity (§3.21.3).

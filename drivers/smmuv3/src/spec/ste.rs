@@ -105,12 +105,6 @@ impl Ste {
         Self([word0.value, word1.value, 0, 0, 0, 0, 0, 0])
     }
 
-    /// Whether this word 0 lets transactions pass.
-    pub fn passes(word0: u64) -> bool {
-        let word0 = LocalRegisterCopy::<u64, STE0::Register>::new(word0);
-        word0.is_set(STE0::V) && word0.read(STE0::CONFIG) & 0b100 != 0
-    }
-
     /// The address of its CD, if it translates at stage 1.
     pub fn cd(&self) -> Option<u64> {
         let word0 = LocalRegisterCopy::<u64, STE0::Register>::new(self.0[0]);

@@ -24,6 +24,27 @@ pub const NAME: &str = "/smmuv3@9050000";
 /// Everything behind the SMMU that a test may play.
 const STREAMS: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
 
+/// What the tree says of how the SMMU was built in, and how it really was.
+pub struct Wiring {
+    /// It snoops.
+    pub coherent: bool,
+    pub names: &'static [&'static str],
+    pub interrupts: &'static [u32],
+    pub lines: Lines,
+}
+
+impl Wiring {
+    /// As on QEMU's `virt`.
+    pub fn of(features: &Features) -> Self {
+        Self {
+            coherent: features.coherent,
+            names: &["eventq", "priq", "cmdq-sync", "gerror"],
+            interrupts: &[0, 74, 1, 0, 75, 1, 0, 76, 1, 0, 77, 1],
+            lines: Lines::VIRT,
+        }
+    }
+}
+
 pub struct Bench {
     pub sim: Sim,
     pub engine: Engine<Sim>,
@@ -45,10 +66,19 @@ impl Bench {
 
     /// A machine whose SMMU was tried, after `prepare` had its way with it.
     pub fn tried(features: Features, prepare: impl FnOnce(&Sim, &mut Smmu)) -> Self {
+        let wiring = Wiring::of(&features);
+        Self::wired(features, wiring, prepare)
+    }
+
+    /// The same with a tree of the test's choice.
+    pub fn wired(
+        features: Features,
+        wiring: Wiring,
+        prepare: impl FnOnce(&Sim, &mut Smmu),
+    ) -> Self {
         let sim = Sim::new();
-        let coherent = features.coherent;
-        sim.memory().set_coherent(coherent);
-        let smmu = Smmu::install(&sim, BASE, STREAMS, features, Lines::VIRT);
+        sim.memory().set_coherent(wiring.coherent);
+        let smmu = Smmu::install(&sim, BASE, STREAMS, features, wiring.lines);
         prepare(&sim, &mut smmu.lock().unwrap());
         let chip = sim.chip().clone();
         let publish = move || Service::Irq(chip.clone());
@@ -59,7 +89,7 @@ impl Bench {
             &Diary::default(),
         );
         let drivers: [&'static dyn Driver<Sim>; 2] = [&Smmuv3, intc];
-        let tree = tree(coherent);
+        let tree = tree(&wiring);
         let mut engine = Engine::new(sim.clone(), tree, Policy::default(), &drivers);
         engine.start();
         Self { sim, engine, smmu }
@@ -163,23 +193,26 @@ pub fn map_at(domain: &Arc<dyn Domain>, iova: u64, pa: u64, len: u64) -> Result<
     domain.map(Iova(iova), PhysAddr(pa), len, Permission::ReadWrite)
 }
 
-fn tree(coherent: bool) -> Tree {
+fn tree(wiring: &Wiring) -> Tree {
     TreeBuilder::new()
         .u32("#address-cells", 2)
         .u32("#size-cells", 2)
         .u32("interrupt-parent", 1)
         .node("smmuv3@9050000", |n| {
-            let n = n
+            let mut n = n
                 .compatible(&["arm,smmu-v3"])
                 .reg(&[(BASE, WINDOW)])
                 .phandle(2)
-                .u32("#iommu-cells", 1)
-                .strings(
-                    "interrupt-names",
-                    &["eventq", "priq", "cmdq-sync", "gerror"],
-                )
-                .cells("interrupts", &[0, 74, 1, 0, 75, 1, 0, 76, 1, 0, 77, 1]);
-            if coherent { n.flag("dma-coherent") } else { n }
+                .u32("#iommu-cells", 1);
+            if !wiring.names.is_empty() {
+                n = n
+                    .strings("interrupt-names", wiring.names)
+                    .cells("interrupts", wiring.interrupts);
+            }
+            if wiring.coherent {
+                n = n.flag("dma-coherent");
+            }
+            n
         })
         .node("intc", |n| {
             n.compatible(&["test,intc"])

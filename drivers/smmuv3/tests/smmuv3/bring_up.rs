@@ -3,10 +3,10 @@
 use mastiff_core::addr::{Iova, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_testkit::bus::BusError;
-use mastiff_testkit::smmu::Features;
+use mastiff_testkit::smmu::{Features, Lines, Trouble};
 use mastiff_testkit::trace::Event;
 
-use crate::bench::{BASE, Bench, NAME, map};
+use crate::bench::{BASE, Bench, NAME, Wiring, map};
 
 fn variants() -> Vec<Features> {
     vec![
@@ -154,4 +154,68 @@ fn it_waits_for_hardware_that_takes_its_time() {
     assert_eq!(bench.read(8, 0), Ok(5));
     domain.unmap(Iova(0), 0x1000).unwrap();
     assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
+}
+
+#[test]
+fn the_tree_decides_whether_it_snoops() {
+    for (tree, idr) in [(true, false), (false, true)] {
+        let features = Features {
+            coherent: idr,
+            ..Features::virt()
+        };
+        let wiring = Wiring {
+            coherent: tree,
+            ..Wiring::of(&features)
+        };
+        let bench = Bench::wired(features, wiring, |_, _| {});
+        let domain = bench.attached(8);
+        let pages = bench.pages(1, 5);
+        map(&domain, 0, &pages);
+        assert_eq!(bench.read(8, 0), Ok(5));
+        let dump = bench.iommu().describe(StreamId(8)).unwrap();
+        let cacheability = dump.parts[1].fields.iter().find(|f| f.0 == "S1CIR");
+        assert_eq!(cacheability.unwrap().1, u64::from(tree));
+    }
+}
+
+#[test]
+fn one_interrupt_for_everything_will_do() {
+    let features = Features::virt();
+    let wiring = Wiring {
+        names: &["combined"],
+        interrupts: &[0, 74, 1],
+        lines: Lines {
+            event: 106,
+            sync: 106,
+            error: 106,
+        },
+        ..Wiring::of(&features)
+    };
+    let bench = Bench::wired(features, wiring, |_, _| {});
+    let enabled: Vec<u32> = bench.sim.chip().enabled().into_iter().collect();
+    assert_eq!(enabled, [106]);
+    bench.attached(8);
+    bench.read(8, 0).unwrap_err();
+    bench.model().make(Trouble::EventAbort);
+    bench.read(8, 0x1000).unwrap_err();
+    assert_eq!(bench.faults().len(), 1);
+    // The lost event was acknowledged as well, or none would follow.
+    bench.read(8, 0x2000).unwrap_err();
+    assert_eq!(bench.faults().len(), 2);
+}
+
+#[test]
+fn without_interrupts_its_status_tells() {
+    let features = Features::virt();
+    let wiring = Wiring {
+        names: &[],
+        ..Wiring::of(&features)
+    };
+    let bench = Bench::wired(features, wiring, |_, _| {});
+    assert!(bench.sim.chip().enabled().is_empty());
+    bench.attached(8);
+    bench.read(8, 0).unwrap_err();
+    assert!(bench.faults().is_empty());
+    assert_eq!(bench.iommu().status().events, 1);
+    assert_eq!(bench.faults().len(), 1);
 }

@@ -1,6 +1,8 @@
 //! Several CPUs map and unmap at once: each waits for its own sync, through the
 //! same small queue.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mastiff_core::addr::{Iova, PAGE};
 use mastiff_core::platform::{Pages, Platform};
 use mastiff_testkit::bus::BusError;
@@ -37,4 +39,29 @@ fn unmappings_at_once_are_all_complete() {
             }
         });
     }
+}
+
+#[test]
+fn a_storm_does_not_keep_the_cpu_and_ends_with_its_cause() {
+    let bench = Bench::new(Features::small());
+    let _domain = bench.attached(8);
+    let go_on = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while go_on.load(Ordering::Relaxed) {
+                bench.read(8, 0x1000).unwrap_err();
+            }
+        });
+        // Each of these ends, however fast the other faults.
+        for _ in 0..200 {
+            bench.sim.advance_us(1);
+            bench.sim.irqs().service();
+        }
+        go_on.store(false, Ordering::Relaxed);
+    });
+    bench.serve();
+    let before = bench.iommu().status().events;
+    bench.read(8, 0x2000).unwrap_err();
+    assert_eq!(bench.faults().len(), 2, "new events still arrive");
+    assert_eq!(bench.iommu().status().events, before + 1);
 }
