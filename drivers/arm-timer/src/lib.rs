@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 
 use mastiff_core::cpu_interface::WakeTimer;
 use mastiff_core::driver::{Bound, Driver, Match};
-use mastiff_core::error::ProbeError;
+use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::irq::IrqLine;
 use mastiff_core::platform::Platform;
 use mastiff_core::probe::Probe;
@@ -68,12 +68,29 @@ struct Binding {
     _irq: IrqLine,
 }
 
-impl Bound for Binding {}
+impl Bound for Binding {
+    fn suspend(&self) -> Result<(), Fault> {
+        self.rest();
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        self.timer.quiet();
+        self.timer.ready(true);
+        Ok(())
+    }
+}
+
+impl Binding {
+    /// Whoever sleeps must know before the interrupt is gone.
+    fn rest(&self) {
+        self.timer.ready(false);
+        self.timer.quiet();
+    }
+}
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        // Whoever sleeps must know before the interrupt is gone.
-        self.timer.ready(false);
-        self.timer.quiet();
+        self.rest();
     }
 }

@@ -79,6 +79,10 @@ fn the_virtual_timer_wakes_from_its_binding_to_its_end() {
     sim.raise(27);
     assert!(sim.irqs().service());
     assert_eq!(timer.take(), ["quiet"]);
+    engine.suspend().unwrap();
+    assert_eq!(timer.take(), ["not ready", "quiet"]);
+    engine.resume().unwrap();
+    assert_eq!(timer.take(), ["quiet", "ready"]);
     engine.unbind("/timer").unwrap();
     assert_eq!(timer.take(), ["not ready", "quiet"]);
     assert!(sim.chip().enabled().is_empty());

@@ -14,6 +14,20 @@ use crate::spec::distributor::{
 /// above every mask.
 pub const PRIORITY: u8 = 0xa0;
 
+/// What drivers asked for of 32 interrupts, for a GIC that loses it asleep.
+pub struct Saved {
+    enabled: u32,
+    config: [u32; 2],
+}
+
+impl Saved {
+    /// The enabled ones among the 32.
+    pub fn enabled(&self) -> impl Iterator<Item = u32> + use<> {
+        let enabled = self.enabled;
+        (0..32).filter(move |n| enabled & 1 << n != 0)
+    }
+}
+
 /// A block of per-interrupt registers.
 pub struct Bank<'a, M: Mmio> {
     regs: &'a M,
@@ -42,6 +56,23 @@ impl<'a, M: Mmio> Bank<'a, M> {
     pub fn set_group(&self, word: u32, group1: bool) {
         let bits = if group1 { u32::MAX } else { 0 };
         self.write(IGROUPR + 4 * word as usize, bits);
+    }
+
+    /// Notes what word `word` was configured to.
+    pub fn save(&self, word: u32) -> Saved {
+        let at = ICFGR + 8 * word as usize;
+        Saved {
+            enabled: self.read(ISENABLER + 4 * word as usize),
+            config: [self.read(at), self.read(at + 4)],
+        }
+    }
+
+    /// Configures word `word`, which is at rest, like that again.
+    pub fn restore(&self, word: u32, saved: &Saved) {
+        let at = ICFGR + 8 * word as usize;
+        self.write(at, saved.config[0]);
+        self.write(at + 4, saved.config[1]);
+        self.write(ISENABLER + 4 * word as usize, saved.enabled);
     }
 
     /// Lets `intid` through.

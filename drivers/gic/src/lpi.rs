@@ -54,25 +54,36 @@ impl<P: Platform> Lpis<P> {
         let platform = &chip.platform;
         let config = Shared::zeroed(platform, CONFIG_LEN, PAGE, coherent)?;
         let pending = Shared::zeroed(platform, PENDING_LEN, PENDING_ALIGN, coherent)?;
-        let mut lpis = Self {
+        let lpis = Self {
             chip,
             config,
             pending,
             used: Mutex::new([0; LPIS as usize / 64]),
         };
-        lpis.point();
-        switch(&lpis.chip, true)?;
-        lpis.chip.platform.barrier(Barrier::Full);
+        lpis.switch_on()?;
         Ok(lpis)
     }
 
-    fn point(&mut self) {
+    /// Switches LPIs on again if they went off with the redistributor's power.
+    pub fn resume(&self) -> Result<(), Fault> {
+        let control = self.chip.redist.regs.read32(gicr::CTLR);
+        if control & gicr::CTLR_ENABLE_LPIS != 0 {
+            return Ok(());
+        }
+        self.pending.clear();
+        self.switch_on()
+    }
+
+    fn switch_on(&self) -> Result<(), Fault> {
         let regs = &self.chip.redist.regs;
         let shift = table::REDISTRIBUTOR_CACHE_SHIFT;
         let config = self.config.at() | u64::from(ID_BITS - 1);
         self.config.point(regs, gicr::PROPBASER, shift, config);
         let pending = self.pending.at() | gicr::PENDBASER_ZERO;
         self.pending.point(regs, gicr::PENDBASER, shift, pending);
+        switch(&self.chip, true)?;
+        self.chip.platform.barrier(Barrier::Full);
+        Ok(())
     }
 
     /// Gives out an LPI, disabled.

@@ -4,10 +4,14 @@
 //! would be claimed by nobody, and so come again for ever.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use mastiff_core::driver::Bound;
 use mastiff_core::error::Fault;
 use mastiff_core::irq::{IrqChip, IrqHub};
+use spin::Mutex;
+
+use crate::bank::Saved;
 
 /// A chip whose interface to the CPU can be switched.
 pub trait RootChip: IrqChip + 'static {
@@ -15,12 +19,17 @@ pub trait RootChip: IrqChip + 'static {
     fn start(&self) -> Result<(), Fault>;
     /// Signals the CPU nothing any more.
     fn silence(&self);
+    /// What drivers asked for, 32 interrupts at a time.
+    fn save(&self) -> Vec<Saved>;
+    /// Has it like that again, after `start`.
+    fn restore(&self, saved: &[Saved]);
 }
 
 /// The binding of a root controller.
 pub struct Root<C: RootChip> {
     hub: Arc<IrqHub>,
     chip: Arc<C>,
+    saved: Mutex<Vec<Saved>>,
 }
 
 impl<C: RootChip> Root<C> {
@@ -36,6 +45,7 @@ impl<C: RootChip> Root<C> {
         let root = Self {
             hub: hub.clone(),
             chip,
+            saved: Mutex::new(Vec::new()),
         };
         root.chip.start()?;
         Ok(root)
@@ -54,4 +64,16 @@ impl<C: RootChip> Drop for Root<C> {
     }
 }
 
-impl<C: RootChip> Bound for Root<C> {}
+impl<C: RootChip> Bound for Root<C> {
+    fn suspend(&self) -> Result<(), Fault> {
+        *self.saved.lock() = self.chip.save();
+        self.chip.silence();
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        self.chip.start()?;
+        self.chip.restore(&self.saved.lock());
+        Ok(())
+    }
+}

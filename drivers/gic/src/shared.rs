@@ -1,6 +1,8 @@
 //! Memory that a redistributor or an ITS reads and writes: tables and the command
 //! queue. It starts as zeroes; stores reach the GIC when they are published.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use mastiff_core::addr::PhysAddr;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Barrier, Mmio, PageRequest, Pages, Platform};
@@ -19,7 +21,7 @@ pub struct Shared<P: Platform> {
     at: PhysAddr,
     len: usize,
     /// Whether the GIC sees the CPU's caches.
-    coherent: bool,
+    coherent: AtomicBool,
 }
 
 impl<P: Platform> Shared<P> {
@@ -37,7 +39,7 @@ impl<P: Platform> Shared<P> {
             at: pages.pa(),
             pages: Some(pages),
             len,
-            coherent,
+            coherent: AtomicBool::new(coherent),
         })
     }
 
@@ -53,19 +55,27 @@ impl<P: Platform> Shared<P> {
 
     /// Whether the GIC sees the CPU's caches.
     pub fn coherent(&self) -> bool {
-        self.coherent
+        self.coherent.load(Ordering::Relaxed)
     }
 
     /// Writes `value`, completed with memory attributes, to a register that points
     /// here. A GIC that does not snoop says so by answering that the memory is not
     /// shareable; then it is told non-cacheable, and every store is cleaned.
-    pub fn point<M: Mmio>(&mut self, regs: &M, register: usize, cache_shift: u32, value: u64) {
-        let attributes = table::attributes(cache_shift, self.coherent);
+    pub fn point<M: Mmio>(&self, regs: &M, register: usize, cache_shift: u32, value: u64) {
+        let attributes = table::attributes(cache_shift, self.coherent());
         regs.write64(register, value | attributes);
-        if self.coherent && regs.read64(register) & table::SHAREABILITY == 0 {
-            self.coherent = false;
+        if self.coherent() && regs.read64(register) & table::SHAREABILITY == 0 {
+            self.coherent.store(false, Ordering::Relaxed);
             regs.write64(register, value | table::attributes(cache_shift, false));
         }
+    }
+
+    /// Makes it all zeroes again.
+    pub fn clear(&self) {
+        let Some(pages) = &self.pages else { return };
+        pages.fill(0, self.len, 0);
+        self.clean(pages, 0, self.len);
+        self.publish();
     }
 
     /// Stores words from `offset` on.
@@ -102,7 +112,7 @@ impl<P: Platform> Shared<P> {
     }
 
     fn clean(&self, pages: &P::Pages, offset: usize, len: usize) {
-        if !self.coherent {
+        if !self.coherent() {
             pages.clean(offset, len);
         }
     }

@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use mastiff_core::driver::Bound;
 use mastiff_core::error::{Fault, ProbeError};
@@ -15,7 +16,7 @@ use mastiff_core::platform::{Mmio, Platform};
 use mastiff_core::probe::{Probe, Service};
 use spin::Mutex;
 
-use crate::bank::Bank;
+use crate::bank::{Bank, Saved};
 use crate::root::{Root, RootChip};
 use crate::spec::distributor as gicd;
 use crate::{specifier, v2m};
@@ -61,6 +62,17 @@ impl<M: Mmio> Chip<M> {
     fn bank(&self) -> Bank<'_, M> {
         Bank::new(&self.dist, 0)
     }
+
+    fn route(&self, intid: u32) {
+        if intid >= 32 {
+            let at = gicd::ITARGETSR + intid as usize;
+            self.dist.write8(at, self.targets);
+        }
+    }
+
+    fn words(&self) -> impl Iterator<Item = u32> + use<M> {
+        0..self.lines.div_ceil(32)
+    }
 }
 
 /// The bit of the calling CPU. The targets of the private interrupts are read-only
@@ -75,7 +87,7 @@ fn this_cpu<M: Mmio>(dist: &M) -> u8 {
 impl<M: Mmio> RootChip for Chip<M> {
     fn start(&self) -> Result<(), Fault> {
         let one_state = self.dist.read32(gicd::TYPER) & gicd::TYPER_SECURITY == 0;
-        for word in 0..self.lines.div_ceil(32) {
+        for word in self.words() {
             self.bank().reset(word);
             if one_state {
                 self.bank().set_group(word, false);
@@ -94,6 +106,17 @@ impl<M: Mmio> RootChip for Chip<M> {
         self.cpu.read32(gicd::GICC_CTLR);
         self.dist.read32(gicd::CTLR);
     }
+
+    fn save(&self) -> Vec<Saved> {
+        self.words().map(|word| self.bank().save(word)).collect()
+    }
+
+    fn restore(&self, saved: &[Saved]) {
+        for (word, saved) in self.words().zip(saved) {
+            saved.enabled().for_each(|n| self.route(32 * word + n));
+            self.bank().restore(word, saved);
+        }
+    }
 }
 
 impl<M: Mmio> IrqChip for Chip<M> {
@@ -111,10 +134,7 @@ impl<M: Mmio> IrqChip for Chip<M> {
         bank.disable(intid);
         bank.set_trigger(intid, irq.trigger)?;
         bank.clear_pending(intid);
-        if intid >= 32 {
-            let at = gicd::ITARGETSR + intid as usize;
-            self.dist.write8(at, self.targets);
-        }
+        self.route(intid);
         bank.enable(intid);
         Ok(())
     }

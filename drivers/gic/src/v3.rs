@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use mastiff_core::cpu_interface::CpuInterface;
 use mastiff_core::driver::Bound;
@@ -14,11 +15,12 @@ use mastiff_core::platform::{Mmio, Platform, poll};
 use mastiff_core::probe::{Probe, Service};
 use spin::Mutex;
 
-use crate::bank::Bank;
+use crate::bank::{Bank, Saved};
+use crate::its::{self, Its};
 use crate::redistributor::Redistributor;
 use crate::root::{Root, RootChip};
 use crate::spec::distributor as gicd;
-use crate::{PATIENCE_US, its, specifier};
+use crate::{PATIENCE_US, specifier};
 
 const GICD_LEN: u64 = 0x1_0000;
 
@@ -45,8 +47,32 @@ pub fn bind<P: Platform>(
     probe.publish(Service::Irq(chip.clone()))?;
     let root = Root::install(probe.platform().irqs(), chip)?;
     log::info!("{}: GICv3, {} interrupts", probe.name(), root.chip().lines);
-    its::publish_all(probe, root.chip())?;
-    Ok(Box::new(root))
+    let its = its::publish_all(probe, root.chip())?;
+    Ok(Box::new(Binding { its, root }))
+}
+
+/// The binding; what the ITS need of the root controller goes after them.
+struct Binding<P: Platform> {
+    its: Vec<Arc<Its<P>>>,
+    root: Root<Chip<P>>,
+}
+
+impl<P: Platform> Bound for Binding<P> {
+    fn suspend(&self) -> Result<(), Fault> {
+        for (done, its) in self.its.iter().enumerate() {
+            if let Err(fault) = its.suspend() {
+                // Those that did it already are wanted again.
+                let again = self.its[..done].iter().try_for_each(|its| its.resume());
+                return Err(again.err().unwrap_or(fault));
+            }
+        }
+        self.root.suspend()
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        self.root.resume()?;
+        self.its.iter().try_for_each(|its| its.resume())
+    }
 }
 
 /// Refuses frames that are not of a GICv3 or GICv4, such as those of a bus error.
@@ -87,6 +113,17 @@ impl<P: Platform> Chip<P> {
         }
     }
 
+    fn route(&self, intid: u32) {
+        if intid >= 32 {
+            let at = gicd::IROUTER + 8 * intid as usize;
+            self.dist.write64(at, self.affinity);
+        }
+    }
+
+    fn words(&self) -> impl Iterator<Item = u32> + use<P> {
+        0..self.lines.div_ceil(32)
+    }
+
     /// Waits until what was written about `intid` has taken effect.
     fn settle(&self, intid: u32) -> Result<(), Fault> {
         if intid < 32 {
@@ -123,7 +160,7 @@ impl<P: Platform> RootChip for Chip<P> {
         self.settle_distributor()?;
         self.dist.write32(gicd::CTLR, gicd::CTLR_ARE);
         let shared = Bank::new(&self.dist, 0);
-        for word in 1..self.lines.div_ceil(32) {
+        for word in self.words().skip(1) {
             shared.set_group(word, true);
             shared.reset(word);
         }
@@ -145,6 +182,18 @@ impl<P: Platform> RootChip for Chip<P> {
         let routing = self.dist.read32(gicd::CTLR) & gicd::CTLR_ARE;
         self.dist.write32(gicd::CTLR, routing);
     }
+
+    fn save(&self) -> Vec<Saved> {
+        let save = |word| self.bank(32 * word).save(word);
+        self.words().map(save).collect()
+    }
+
+    fn restore(&self, saved: &[Saved]) {
+        for (word, saved) in self.words().zip(saved) {
+            saved.enabled().for_each(|n| self.route(32 * word + n));
+            self.bank(32 * word).restore(word, saved);
+        }
+    }
 }
 
 impl<P: Platform> IrqChip for Chip<P> {
@@ -162,10 +211,7 @@ impl<P: Platform> IrqChip for Chip<P> {
         let bank = self.bank(intid);
         bank.set_trigger(intid, irq.trigger)?;
         bank.clear_pending(intid);
-        if intid >= 32 {
-            let at = gicd::IROUTER + 8 * intid as usize;
-            self.dist.write64(at, self.affinity);
-        }
+        self.route(intid);
         bank.enable(intid);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The line speed, for a UART that nobody has set up: firmware's choice is not
 //! touched, and without a clock of known frequency there is nothing to compute.
 
-use mastiff_dt::{Node, SupplierClass};
+use mastiff_dt::Node;
 
 const USUAL_BAUD: u32 = 115_200;
 
@@ -11,10 +11,14 @@ pub struct Divisor(pub u32);
 
 impl Divisor {
     /// What makes `baud` of a clock of `hz` (DDI 0183 §3.3.6), if that fits.
-    pub fn of(hz: u32, baud: u32) -> Option<Self> {
+    pub fn of(hz: u64, baud: u32) -> Option<Self> {
         // The bit clock is a sixteenth; in 64ths of the divisor that is a factor
         // of 4. Rounded to the nearest.
-        let divisor = (u64::from(hz) * 4 + u64::from(baud) / 2).checked_div(u64::from(baud))?;
+        let baud = u64::from(baud);
+        let divisor = hz
+            .checked_mul(4)?
+            .checked_add(baud / 2)?
+            .checked_div(baud)?;
         let fits = (64..=0xffff * 64).contains(&divisor);
         fits.then_some(Self(divisor as u32))
     }
@@ -30,22 +34,9 @@ impl Divisor {
     }
 }
 
-/// The divisor for a UART's node, where its clock is one of fixed frequency.
-pub fn divisor_for(node: Node<'_>) -> Option<Divisor> {
-    let clock = node
-        .suppliers()
-        .into_iter()
-        .find(|edge| edge.class == SupplierClass::Clock)?;
-    let clock = node.tree().node(clock.target.ok()?);
-    if !clock.is_compatible("fixed-clock") {
-        return None;
-    }
-    let hz = clock.cell("clock-frequency").ok()??;
-    Divisor::of(hz, baud_for(node))
-}
-
-/// What the tree says, as the node's property or as an option of `stdout-path`.
-fn baud_for(node: Node<'_>) -> u32 {
+/// The speed that the tree says, as the node's property or as an option of
+/// `stdout-path`.
+pub fn baud_for(node: Node<'_>) -> u32 {
     let own = node.cell("current-speed").ok().flatten();
     let tree = node.tree();
     let option = || {
@@ -78,33 +69,31 @@ mod tests {
     fn impossible_speeds_are_none() {
         assert_eq!(Divisor::of(24_000_000, 0), None);
         assert_eq!(Divisor::of(24_000_000, 3_000_000), None, "below 1");
-        assert_eq!(Divisor::of(u32::MAX, 1), None, "above 65535");
+        assert_eq!(Divisor::of(1 << 32, 1), None, "above 65535");
+        assert_eq!(Divisor::of(u64::MAX, 1), None);
         assert_eq!(Divisor::of(0, 115_200), None);
     }
 
-    fn with(stdout: &str, clock: &str) -> Option<Divisor> {
+    fn with(stdout: &str, own: Option<u32>) -> u32 {
         let tree = TreeBuilder::new()
             .node("chosen", |n| n.string("stdout-path", stdout))
-            .node("clk", |n| {
-                n.compatible(&[clock])
-                    .phandle(7)
-                    .u32("#clock-cells", 0)
-                    .u32("clock-frequency", 24_000_000)
+            .node("other", |n| n)
+            .node("serial@9000000", |n| match own {
+                Some(baud) => n.u32("current-speed", baud),
+                None => n,
             })
-            .node("serial@9000000", |n| n.cells("clocks", &[7]))
             .tree()
             .unwrap();
-        divisor_for(tree.find("/serial").unwrap())
+        baud_for(tree.find("/serial").unwrap())
     }
 
     #[test]
     fn speed_is_the_trees() {
-        let usual = Divisor::of(24_000_000, 115_200);
-        let slow = Divisor::of(24_000_000, 9600);
-        assert_eq!(with("/serial@9000000:9600n8", "fixed-clock"), slow);
-        assert_eq!(with("/serial@9000000", "fixed-clock"), usual);
-        assert_eq!(with("/clk:9600", "fixed-clock"), usual, "another's speed");
-        assert_eq!(with("/serial@9000000:0", "fixed-clock"), usual);
-        assert_eq!(with("/serial@9000000:9600", "some,pll"), None);
+        assert_eq!(with("/serial@9000000:9600n8", None), 9600);
+        assert_eq!(with("/serial@9000000:9600n8", Some(38_400)), 38_400);
+        assert_eq!(with("/serial@9000000", None), 115_200);
+        assert_eq!(with("/other:9600", None), 115_200, "another's speed");
+        assert_eq!(with("/serial@9000000:0", None), 115_200);
+        assert_eq!(with("/serial@9000000:99999999999", None), 115_200);
     }
 }

@@ -18,12 +18,14 @@ use alloc::sync::Arc;
 
 use mastiff_core::console::Console;
 use mastiff_core::driver::{Bound, Driver, Match};
-use mastiff_core::error::ProbeError;
+use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::irq::IrqLine;
 use mastiff_core::platform::Platform;
 use mastiff_core::probe::Probe;
+use mastiff_dt::SupplierClass;
 
-use uart::Uart;
+use clock::Divisor;
+use uart::{Setup, Uart};
 
 /// The driver.
 pub struct Pl011;
@@ -38,9 +40,15 @@ impl<P: Platform> Driver<P> for Pl011 {
         MATCHES
     }
 
+    fn optional(&self) -> &'static [SupplierClass] {
+        // Firmware has printed through it, or nobody would call it the console.
+        &[SupplierClass::Clock]
+    }
+
     fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError> {
-        let node = probe.require_node()?;
-        let divisor = clock::divisor_for(node);
+        let baud = clock::baud_for(probe.require_node()?);
+        let rate = probe.clock_rate(None);
+        let divisor = rate.and_then(|hz| Divisor::of(hz, baud));
         let regs = probe.mmio(0, spec::LEN)?;
         let uart = Arc::new(Uart::new(probe.platform().clone(), regs));
         let handler = uart.clone();
@@ -57,17 +65,25 @@ impl<P: Platform> Driver<P> for Pl011 {
                 None
             }
         };
-        uart.start(divisor, irq.is_some());
-        Ok(Box::new(Binding { uart, _irq: irq }))
+        let setup = uart.set_up(divisor);
+        uart.listen(irq.is_some());
+        Ok(Box::new(Binding { uart, setup, irq }))
     }
 }
 
 struct Binding<P: Platform> {
     uart: Arc<Uart<P>>,
-    _irq: Option<IrqLine>,
+    setup: Setup,
+    irq: Option<IrqLine>,
 }
 
 impl<P: Platform> Bound for Binding<P> {
+    fn resume(&self) -> Result<(), Fault> {
+        self.uart.bring_back(&self.setup);
+        self.uart.listen(self.irq.is_some());
+        Ok(())
+    }
+
     fn console(&self) -> Option<Arc<dyn Console>> {
         Some(self.uart.clone())
     }
@@ -75,6 +91,6 @@ impl<P: Platform> Bound for Binding<P> {
 
 impl<P: Platform> Drop for Binding<P> {
     fn drop(&mut self) {
-        self.uart.stop();
+        self.uart.listen(false);
     }
 }

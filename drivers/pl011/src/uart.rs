@@ -18,6 +18,14 @@ const DRAIN_US: u64 = 500_000;
 /// How many bytes are kept that nobody has read yet.
 const RING: usize = 256;
 
+/// How a UART is set up: what it loses with its power.
+pub struct Setup {
+    integer: u32,
+    fraction: u32,
+    line: u32,
+    control: u32,
+}
+
 /// A PL011.
 pub struct Uart<P: Platform> {
     platform: P,
@@ -39,39 +47,53 @@ impl<P: Platform> Uart<P> {
         }
     }
 
-    /// Switches it on, if nobody has, and its receive interrupt where that is
-    /// connected.
-    pub fn start(&self, divisor: Option<Divisor>, interrupt: bool) {
-        self.regs.write32(IMSC, 0);
-        let control = self.regs.read32(CR);
-        if control & CR_ON != CR_ON {
-            self.set_up(control, divisor);
+    /// Switches it on, if nobody has, and says how it is set up.
+    pub fn set_up(&self, divisor: Option<Divisor>) -> Setup {
+        let found = Setup {
+            integer: self.regs.read32(IBRD),
+            fraction: self.regs.read32(FBRD),
+            line: self.regs.read32(LCR_H),
+            control: self.regs.read32(CR),
+        };
+        if found.control & CR_ON == CR_ON {
+            return found;
         }
+        // Where firmware has chosen a speed but left it off, the speed stays.
+        let speed = divisor
+            .filter(|_| found.integer == 0)
+            .map_or((found.integer, found.fraction), |divisor| {
+                (divisor.integer(), divisor.fraction())
+            });
+        let setup = Setup {
+            integer: speed.0,
+            fraction: speed.1,
+            line: LCR_H_8N1_FIFO,
+            control: found.control | CR_ON,
+        };
+        self.bring_back(&setup);
+        setup
+    }
+
+    /// Sets it up. That may be changed only with the UART off and its transmitter
+    /// done (DDI 0183 §3.3.8).
+    pub fn bring_back(&self, setup: &Setup) {
+        self.regs.write32(CR, setup.control & !CR_UARTEN);
+        // If it never ends, what is lost is a few bytes.
+        let _ = poll(&self.platform, DRAIN_US, || self.is_clear(FR_BUSY));
+        self.regs.write32(IBRD, setup.integer);
+        self.regs.write32(FBRD, setup.fraction);
+        self.regs.write32(LCR_H, setup.line);
+        self.regs.write32(CR, setup.control);
+    }
+
+    /// Lets the receiver interrupt, or lets it not. It goes on sending either way,
+    /// for whoever prints last.
+    pub fn listen(&self, interrupt: bool) {
+        self.regs.write32(IMSC, 0);
         self.regs.write32(ICR, INT_ALL);
         if interrupt {
             self.regs.write32(IMSC, INT_RECEIVE);
         }
-    }
-
-    /// Control may be changed only with the UART off and its transmitter done
-    /// (DDI 0183 §3.3.8).
-    fn set_up(&self, control: u32, divisor: Option<Divisor>) {
-        self.regs.write32(CR, control & !CR_UARTEN);
-        // If it never ends, what is lost is a few bytes of firmware's.
-        let _ = poll(&self.platform, DRAIN_US, || self.is_clear(FR_BUSY));
-        if let Some(divisor) = divisor
-            && self.regs.read32(IBRD) == 0
-        {
-            self.regs.write32(IBRD, divisor.integer());
-            self.regs.write32(FBRD, divisor.fraction());
-        }
-        self.regs.write32(LCR_H, LCR_H_8N1_FIFO);
-        self.regs.write32(CR, control | CR_ON);
-    }
-
-    /// Silences its interrupt. It goes on sending, for whoever prints last.
-    pub fn stop(&self) {
-        self.regs.write32(IMSC, 0);
     }
 
     /// Moves what came in to the ring, where what does not fit is lost. The

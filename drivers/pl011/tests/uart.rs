@@ -6,11 +6,13 @@ use std::sync::Arc;
 use mastiff_core::console::Console;
 use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::{Engine, State};
+use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
-use mastiff_dt::Tree;
+use mastiff_core::supply::{Switch, SwitchOps};
 use mastiff_dt::build::TreeBuilder;
+use mastiff_dt::{SupplierClass, Tree};
 use mastiff_pl011::Pl011;
 use mastiff_testkit::Sim;
 use mastiff_testkit::bus::{DmaPort, Shared, SimDevice};
@@ -55,6 +57,8 @@ impl SimDevice for Model {
                 u32::from(busy) << 3 | u32::from(empty) << 4 | u32::from(full) << 5
             }
             0x24 => self.ibrd,
+            0x28 => self.fbrd,
+            0x2c => self.line,
             0x30 => self.control,
             _ => panic!("read at {at:#x}"),
         })
@@ -94,6 +98,15 @@ impl SimDevice for Model {
     }
 }
 
+struct AlwaysOn;
+
+impl SwitchOps for AlwaysOn {
+    fn on(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn off(&self) {}
+}
+
 struct Bench {
     sim: Sim,
     uart: Shared<Model>,
@@ -123,14 +136,22 @@ impl Bench {
             vec![Do::Publish(Box::new(publish))],
             &Diary::default(),
         );
-        let drivers: [&'static dyn Driver<Sim>; 2] = [&Pl011, intc];
+        let clock = Switch::with_rate("clk", Some(24_000_000), AlwaysOn);
+        let publish = move || Service::Switches(SupplierClass::Clock, Arc::new(clock.clone()));
+        let clock = FakeDriver::new(
+            "clk",
+            &[Match::compatible("fixed-clock")],
+            vec![Do::Publish(Box::new(publish))],
+            &Diary::default(),
+        );
+        let drivers: [&'static dyn Driver<Sim>; 3] = [&Pl011, intc, clock];
         let mut engine = Engine::new(self.sim.clone(), tree, Policy::default(), &drivers);
         engine.start();
         engine
     }
 
     fn bind(&self) -> (Engine<Sim>, Arc<dyn Console>) {
-        let engine = self.engine(tree("test,intc"));
+        let engine = self.engine(tree("test,intc", "fixed-clock"));
         let console = console(&engine);
         (engine, console)
     }
@@ -148,7 +169,7 @@ fn console(engine: &Engine<Sim>) -> Arc<dyn Console> {
     device.bound().unwrap().console().unwrap()
 }
 
-fn tree(intc: &str) -> Tree {
+fn tree(intc: &str, clock: &str) -> Tree {
     TreeBuilder::new()
         .u32("#address-cells", 2)
         .u32("#size-cells", 2)
@@ -163,7 +184,7 @@ fn tree(intc: &str) -> Tree {
                 .flag("interrupt-controller")
         })
         .node("clk", |n| {
-            n.compatible(&["fixed-clock"])
+            n.compatible(&[clock])
                 .phandle(2)
                 .u32("#clock-cells", 0)
                 .u32("clock-frequency", 24_000_000)
@@ -244,7 +265,7 @@ fn keys_come_by_interrupt_and_wake() {
 #[test]
 fn without_a_controller_keys_are_polled() {
     let bench = Bench::fresh();
-    let engine = bench.engine(tree("of,another"));
+    let engine = bench.engine(tree("of,another", "fixed-clock"));
     let console = console(&engine);
     bench.type_in(b"ab");
     assert_eq!(read_all(&console), b"ab");
@@ -285,4 +306,32 @@ fn a_dead_line_costs_one_wait_and_loses_what_it_does_not_take() {
     bench.uart.lock().unwrap().jammed = false;
     console.write(b"back");
     assert_eq!(bench.uart.lock().unwrap().sent, b"back");
+}
+
+#[test]
+fn without_its_clock_it_is_switched_on_as_it_is() {
+    let bench = Bench::fresh();
+    let engine = bench.engine(tree("test,intc", "some,pll"));
+    console(&engine).write(b"x");
+    let uart = bench.uart.lock().unwrap();
+    assert_eq!((uart.ibrd, uart.control), (0, ON));
+}
+
+#[test]
+fn a_suspend_may_cost_it_its_power() {
+    let bench = Bench::fresh();
+    let (mut engine, console) = bench.bind();
+    engine.suspend().unwrap();
+    console.write(b"still ");
+    {
+        let mut uart = bench.uart.lock().unwrap();
+        (uart.control, uart.ibrd, uart.fbrd) = (0x300, 0, 0);
+        (uart.line, uart.mask) = (0, 0);
+    }
+    engine.resume().unwrap();
+    console.write(b"there");
+    let uart = bench.uart.lock().unwrap();
+    assert_eq!(uart.sent, b"still there");
+    assert_eq!((uart.ibrd, uart.fbrd, uart.line), (156, 16, 0x70));
+    assert_eq!((uart.control, uart.mask), (ON, 0x50));
 }

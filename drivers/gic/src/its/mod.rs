@@ -40,8 +40,9 @@ const EVENT_BITS: u32 = 6;
 pub fn publish_all<P: Platform>(
     probe: &mut Probe<'_, P>,
     chip: &Arc<Chip<P>>,
-) -> Result<(), Fault> {
+) -> Result<Vec<Arc<Its<P>>>, Fault> {
     let node = probe.require_node()?;
+    let mut found = Vec::new();
     let mut lpis: Option<Arc<Lpis<P>>> = None;
     for child in node.children() {
         if !child.is_compatible(COMPATIBLE) || !child.status().is_enabled() {
@@ -62,17 +63,19 @@ pub fn publish_all<P: Platform>(
             Ok(its) => {
                 let bits = its.typer.device_bits();
                 log::info!("{}: ITS, DeviceIDs of {bits} bits", child.path());
-                probe.publish_at(child.id(), Service::Msi(Arc::new(its)));
+                let its = Arc::new(its);
+                probe.publish_at(child.id(), Service::Msi(its.clone()));
+                found.push(its);
             }
             Err(fault) => log::warn!("{}: no message interrupts: {fault}", child.path()),
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// An ITS. Whatever it uses goes after it: its own tables, then the LPIs, then the
 /// redistributor.
-struct Its<P: Platform> {
+pub struct Its<P: Platform> {
     regs: P::Mmio,
     doorbell: PhysAddr,
     typer: Typer,
@@ -124,7 +127,7 @@ impl<P: Platform> Its<P> {
         }
         stop(&chip.platform, &regs)?;
         let coherent = !node.has("dma-noncoherent");
-        let state = State::install(&chip.platform, &regs, typer, coherent)?;
+        let state = State::new(&chip.platform, &regs, typer, coherent)?;
         let its = Self {
             target: if typer.by_address() {
                 chip.redist.at.0
@@ -138,10 +141,29 @@ impl<P: Platform> Its<P> {
             lpis,
             chip,
         };
-        its.regs.write32(gits::CTLR, gits::CTLR_ENABLED);
-        let map = Command::map_collection(COLLECTION, its.target);
-        its.run(&mut its.state.lock(), &[map])?;
+        its.switch_on()?;
         Ok(its)
+    }
+
+    /// Switches an ITS on that is off, with the tables as they are.
+    fn switch_on(&self) -> Result<(), Fault> {
+        let mut state = self.state.lock();
+        state.point(&self.regs);
+        self.regs.write32(gits::CTLR, gits::CTLR_ENABLED);
+        let map = Command::map_collection(COLLECTION, self.target);
+        self.run(&mut state, &[map])
+    }
+
+    /// Has the ITS write to its tables all that it knows.
+    pub fn suspend(&self) -> Result<(), Fault> {
+        stop(&self.chip.platform, &self.regs)
+    }
+
+    /// Has it start over from there, also where its registers were lost.
+    pub fn resume(&self) -> Result<(), Fault> {
+        self.lpis.resume()?;
+        stop(&self.chip.platform, &self.regs)?;
+        self.switch_on()
     }
 
     /// Runs `commands` and a SYNC.
@@ -269,7 +291,7 @@ impl<P: Platform> MsiChip for Its<P> {
 }
 
 impl<P: Platform> State<P> {
-    fn install(platform: &P, regs: &P::Mmio, typer: Typer, coherent: bool) -> Result<Self, Fault> {
+    fn new(platform: &P, regs: &P::Mmio, typer: Typer, coherent: bool) -> Result<Self, Fault> {
         let mut devices = None;
         let mut collections = None;
         for n in 0..gits::BASERS {
@@ -279,18 +301,26 @@ impl<P: Platform> State<P> {
                 gits::TYPE_COLLECTIONS => (&mut collections, u64::from(COLLECTION) + 1),
                 _ => continue,
             };
-            *table = Some(Table::install(platform, regs, register, entries, coherent)?);
+            *table = Some(Table::new(platform, regs, register, entries, coherent)?);
         }
         let table = devices.ok_or(Fault::Unsupported {
             what: "ITS without a device table (GITS_TYPER)",
             seen: typer.0,
         })?;
         Ok(Self {
-            queue: Queue::install(platform, regs, coherent)?,
+            queue: Queue::new(platform, coherent)?,
             table,
             collections,
             devices: BTreeMap::new(),
         })
+    }
+
+    fn point(&mut self, regs: &P::Mmio) {
+        self.queue.point(regs);
+        self.table.point(regs);
+        if let Some(table) = &self.collections {
+            table.point(regs);
+        }
     }
 
     fn park(&mut self) {

@@ -22,15 +22,20 @@ pub struct Queue<P: Platform> {
 }
 
 impl<P: Platform> Queue<P> {
-    /// Gives an ITS that is off an empty queue.
-    pub fn install(platform: &P, regs: &P::Mmio, coherent: bool) -> Result<Self, Fault> {
-        let mut ring = Shared::zeroed(platform, LEN, ALIGN, coherent)?;
+    /// A queue for an ITS.
+    pub fn new(platform: &P, coherent: bool) -> Result<Self, Fault> {
+        let ring = Shared::zeroed(platform, LEN, ALIGN, coherent)?;
+        Ok(Self { ring, tail: 0 })
+    }
+
+    /// Gives the queue, empty, to an ITS that is off.
+    pub fn point(&mut self, regs: &P::Mmio) {
         // Size is the number of 4 KiB pages, less one: 0. Writing the register
         // takes CREADR to 0 as well.
-        let value = VALID | ring.at();
-        ring.point(regs, CBASER, ITS_CACHE_SHIFT, value);
+        let value = VALID | self.ring.at();
+        self.ring.point(regs, CBASER, ITS_CACHE_SHIFT, value);
         regs.write64(CWRITER, 0);
-        Ok(Self { ring, tail: 0 })
+        self.tail = 0;
     }
 
     /// Has the ITS carry out `commands`, of which the last is a SYNC, and waits

@@ -23,15 +23,18 @@ pub struct Table<P: Platform> {
     pub first: Shared<P>,
     /// The second level, where there is one.
     pub leaves: Option<BTreeMap<u64, Shared<P>>>,
+    register: usize,
+    /// The register's value without memory attributes.
+    value: u64,
     page: u64,
     entries_per_page: u64,
     entries: u64,
 }
 
 impl<P: Platform> Table<P> {
-    /// Gives an ITS that is off a table for `wanted` entries behind the GITS_BASER
+    /// A table for an ITS that is off, of `wanted` entries behind the GITS_BASER
     /// at `register`. It has fewer if the register cannot hold so many.
-    pub fn install(
+    pub fn new(
         platform: &P,
         regs: &P::Mmio,
         register: usize,
@@ -45,10 +48,9 @@ impl<P: Platform> Table<P> {
         let two_levels = pages > 1 && accepts(regs, register, BASER_INDIRECT, BASER_INDIRECT);
         let bytes = if two_levels { 8 * pages } else { page * pages };
         let pages = bytes.div_ceil(page).min(BASER_MAX_PAGES);
-        let mut first = Shared::zeroed(platform, pages * page, page, coherent)?;
+        let first = Shared::zeroed(platform, pages * page, page, coherent)?;
         let indirect = if two_levels { BASER_INDIRECT } else { 0 };
         let value = VALID | indirect | code | first.at() | (pages - 1);
-        first.point(regs, register, ITS_CACHE_SHIFT, value);
         let reach = if two_levels {
             pages * page / 8 * entries_per_page
         } else {
@@ -57,10 +59,18 @@ impl<P: Platform> Table<P> {
         Ok(Self {
             first,
             leaves: two_levels.then(BTreeMap::new),
+            register,
+            value,
             page,
             entries_per_page,
             entries: reach.min(wanted),
         })
+    }
+
+    /// Gives the table, with what is in it, to an ITS that is off.
+    pub fn point(&self, regs: &P::Mmio) {
+        self.first
+            .point(regs, self.register, ITS_CACHE_SHIFT, self.value);
     }
 
     /// Sees to it that entry `id` has memory when the next command is carried out.

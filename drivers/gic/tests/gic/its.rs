@@ -172,6 +172,38 @@ fn a_pending_message_dies_with_its_release() {
 }
 
 #[test]
+fn messages_arrive_after_a_suspend() {
+    for power_lost in [false, true] {
+        let bench = Bench::v3();
+        let mut engine = bench.start(bench.v3_tree());
+        engine.suspend().unwrap();
+        assert_eq!(its(&bench).ctlr, 0);
+        if power_lost {
+            its(&bench).lose_power();
+            bench.model.lose_power();
+            let mut redistributor = bench.redistributor.as_ref().unwrap().lock().unwrap();
+            (redistributor.propbaser, redistributor.pendbaser) = (0, 0);
+        }
+        engine.resume().unwrap();
+        assert_works(&bench);
+        drop(engine);
+        bench.assert_clean();
+    }
+}
+
+#[test]
+fn an_its_that_cannot_be_stopped_stops_no_other_device() {
+    let bench = Bench::v3();
+    let mut engine = bench.start(bench.v3_tree());
+    its(&bench).restless = true;
+    engine.suspend().unwrap_err();
+    its(&bench).restless = false;
+    engine.unbind("/intc@8000000").unwrap();
+    engine.bind("/intc@8000000").unwrap();
+    assert_works(&bench);
+}
+
+#[test]
 fn a_stalled_command_is_named_and_skipped() {
     for (number, name) in [(0x08, "MAPD"), (0x0a, "MAPTI"), (0x0c, "INV")] {
         let bench = Bench::v3();

@@ -61,31 +61,13 @@ pub struct Model(Arc<Mutex<State>>);
 
 impl Model {
     pub fn new(v3: bool) -> Self {
-        // What firmware may leave behind: everything on, pending and in disorder.
-        let left = Line {
-            group1: !v3,
-            enabled: true,
-            pending: true,
-            active: true,
-            priority: 0xff,
-            ..Line::default()
-        };
-        Self(Arc::new(Mutex::new(State {
-            v3,
-            secure: false,
-            lines: vec![left; LINES as usize],
-            ctlr: 0,
-            cpu_on: false,
-            mask: 0,
-            running: Vec::new(),
-            slow: 3,
-            rwp: 0,
-            disabling: BTreeSet::new(),
-            asleep: v3,
-            lpis_on: false,
-            lpis: BTreeSet::new(),
-            config: BTreeMap::new(),
-        })))
+        Self(Arc::new(Mutex::new(State::fresh(v3))))
+    }
+
+    /// All registers are as after a reset.
+    pub fn lose_power(&self) {
+        let mut state = self.state();
+        *state = State::fresh(state.v3);
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -113,6 +95,34 @@ impl Model {
 }
 
 impl State {
+    fn fresh(v3: bool) -> Self {
+        // What firmware may leave behind: everything on, pending and in disorder.
+        let left = Line {
+            group1: !v3,
+            enabled: true,
+            pending: true,
+            active: true,
+            priority: 0xff,
+            ..Line::default()
+        };
+        Self {
+            v3,
+            secure: false,
+            lines: vec![left; LINES as usize],
+            ctlr: 0,
+            cpu_on: false,
+            mask: 0,
+            running: Vec::new(),
+            slow: 3,
+            rwp: 0,
+            disabling: BTreeSet::new(),
+            asleep: v3,
+            lpis_on: false,
+            lpis: BTreeSet::new(),
+            config: BTreeMap::new(),
+        }
+    }
+
     fn group_on(&self, line: &Line) -> bool {
         if self.v3 {
             assert!(self.ctlr & 0x10 != 0, "affinity routing is off");

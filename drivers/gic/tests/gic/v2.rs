@@ -160,3 +160,28 @@ fn the_bench_itself_is_strict() {
     let write = || regs.write32(0xc08, 0b10 << 16);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).is_err());
 }
+
+#[test]
+fn interrupts_are_as_they_were_after_a_suspend() {
+    for power_lost in [false, true] {
+        let bench = Bench::v2();
+        let mut engine = bench.start(bench.v2_tree());
+        engine.suspend().unwrap();
+        bench.model.pulse(EDGE);
+        assert!(!bench.model.signals(), "asleep");
+        if power_lost {
+            bench.model.lose_power();
+        }
+        engine.resume().unwrap();
+        bench.diary.take();
+        assert_eq!(bench.interrupt(), [""; 0], "what came while asleep is gone");
+        assert!(bench.model.line(EDGE).edge);
+        for intid in [LEVEL, EDGE, PRIVATE] {
+            bench.model.pulse(intid);
+            assert_eq!(bench.interrupt(), ["/wired: interrupt"], "INTID {intid}");
+        }
+        let on = (0..LINES).filter(|&intid| bench.model.line(intid).enabled);
+        let wired: Vec<u32> = on.filter(|&intid| intid < 64).collect();
+        assert_eq!(wired, [PRIVATE, LEVEL, EDGE]);
+    }
+}
