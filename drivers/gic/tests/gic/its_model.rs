@@ -384,6 +384,10 @@ impl SimDevice for Its {
         }
         for (device, event) in std::mem::take(&mut self.inbox) {
             if let Some(lpi) = self.lpi(port, u64::from(device), u64::from(event)) {
+                if !self.model.state().config.contains_key(&lpi) {
+                    self.load_config(port, lpi);
+                }
+                assert!(self.model.state().lpis_on, "a message with LPIs off");
                 self.model.state().lpis.insert(lpi);
             }
         }
