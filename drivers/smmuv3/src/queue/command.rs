@@ -22,7 +22,7 @@ use crate::window::Window;
 const LOG2: u32 = 8;
 /// How long the hardware may take to consume a command. A sync waits for the
 /// transactions that it is about, so this is generous.
-const CONSUME_US: u64 = 1_000_000;
+const CONSUME_US: u64 = 100_000;
 /// The same once the queue has failed to move in that time: whoever comes after
 /// must not wait as long for the same news.
 const STUCK_US: u64 = 1_000;

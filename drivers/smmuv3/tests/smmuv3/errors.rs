@@ -59,7 +59,7 @@ fn a_sync_that_does_not_come_is_an_error_for_the_unmapping() {
     let Fault::Timeout { register, us, .. } = fault else {
         panic!("{fault:?}");
     };
-    assert_eq!((register, us), ("SMMU_CMDQ_CONS", 1_000_000));
+    assert_eq!((register, us), ("SMMU_CMDQ_CONS", 100_000));
     // Whoever comes next does not wait as long for the same news.
     let fault = domain.unmap(Iova(PAGE), PAGE).unwrap_err();
     assert!(
