@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
+use mastiff_core::addr::{Iova, PAGE, PhysAddr, PhysRange, StreamId};
 use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, FaultRecord, Iommu, Permission};
-use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
+use mastiff_core::platform::{Barrier, Mmio, PageRequest, Pages, Platform};
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
 use mastiff_dt::Tree;
@@ -141,6 +141,15 @@ impl Bench {
         pages.clean(0, pages.len());
         self.sim.barrier(Barrier::Publish);
         pages
+    }
+
+    /// A register, read behind the driver's back.
+    pub fn register(&self, offset: usize) -> u32 {
+        let window = PhysRange {
+            start: PhysAddr(BASE),
+            len: WINDOW,
+        };
+        self.sim.map_mmio(window).unwrap().read32(offset)
     }
 
     /// One byte that `stream` reads.

@@ -75,6 +75,8 @@ fn it_goes_down_closed_and_gives_everything_back() {
             drop(pages);
             bench.engine.unbind(NAME).unwrap();
             assert!(bench.model().protects());
+            assert_eq!(bench.register(0x24), 0, "CR0ACK");
+            assert_eq!(bench.register(0x54), 0, "IRQ_CTRLACK");
             assert_eq!(
                 bench.read(0, 0x1000),
                 Err(BusError::Aborted),

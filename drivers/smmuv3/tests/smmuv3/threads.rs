@@ -1,7 +1,7 @@
 //! Several CPUs map and unmap at once: each waits for its own sync, through the
 //! same small queue.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mastiff_core::addr::{Iova, PAGE};
 use mastiff_core::platform::{Pages, Platform};
@@ -45,23 +45,24 @@ fn unmappings_at_once_are_all_complete() {
 fn a_storm_does_not_keep_the_cpu_and_ends_with_its_cause() {
     let bench = Bench::new(Features::small());
     let _domain = bench.attached(8);
-    let go_on = AtomicBool::new(true);
+    let storm = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while go_on.load(Ordering::Relaxed) {
+            while storm.load(Ordering::Relaxed) < 2_000 {
                 bench.read(8, 0x1000).unwrap_err();
+                storm.fetch_add(1, Ordering::Relaxed);
             }
         });
-        // Each of these ends, however fast the other faults.
-        for _ in 0..200 {
+        // Each turn ends, however fast the other faults.
+        while storm.load(Ordering::Relaxed) < 2_000 {
             bench.sim.advance_us(1);
             bench.sim.irqs().service();
         }
-        go_on.store(false, Ordering::Relaxed);
     });
     bench.serve();
-    let before = bench.iommu().status().events;
+    let taken = bench.iommu().status().events;
+    assert_eq!(bench.faults()[0].count, taken);
     bench.read(8, 0x2000).unwrap_err();
     assert_eq!(bench.faults().len(), 2, "new events still arrive");
-    assert_eq!(bench.iommu().status().events, before + 1);
+    assert_eq!(bench.iommu().status().events, taken + 1);
 }
