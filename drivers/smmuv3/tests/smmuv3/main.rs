@@ -9,5 +9,6 @@ mod drill;
 mod errors;
 mod events;
 mod lifetime;
+mod order;
 mod threads;
 mod translate;

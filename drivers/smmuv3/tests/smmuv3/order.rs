@@ -1,0 +1,91 @@
+//! Orders that no state of the model can show: what the software did between two
+//! things.
+
+use mastiff_core::addr::StreamId;
+use mastiff_core::platform::{Barrier, Platform};
+use mastiff_testkit::trace::Event;
+
+use crate::bench::{BASE, Bench};
+
+const EVENTQ_PROD: u64 = BASE + 0x1_00a8;
+const EVENTQ_CONS: u64 = BASE + 0x1_00ac;
+
+fn position(trace: &[Event], what: impl Fn(&Event) -> bool) -> usize {
+    trace.iter().position(what).expect("it happened")
+}
+
+#[test]
+fn events_are_read_after_their_index_and_before_they_are_given_back() {
+    let bench = Bench::virt();
+    let _domain = bench.attached(8);
+    bench.read(8, 0).unwrap_err();
+    bench.sim.advance_us(10);
+    bench.sim.trace().start();
+    bench.sim.irqs().service();
+    let trace = bench.sim.trace().stop();
+    let index = position(
+        &trace,
+        |event| matches!(event, Event::Read { pa: EVENTQ_PROD, value } if *value != 0),
+    );
+    let record = position(&trace, |event| matches!(event, Event::Load { .. }));
+    let back = position(&trace, |event| {
+        matches!(
+            event,
+            Event::Write {
+                pa: EVENTQ_CONS,
+                ..
+            }
+        )
+    });
+    assert!(index < record && record < back);
+    assert!(trace[index..record].contains(&Event::Barrier(Barrier::Acquire)));
+    assert!(trace[record..back].contains(&Event::Barrier(Barrier::Full)));
+}
+
+#[test]
+fn a_second_level_is_filled_before_it_is_linked() {
+    let bench = Bench::virt();
+    let domain = bench.domain();
+    let l1 = bench.iommu().describe(StreamId(0x0300)).unwrap().parts[0]
+        .pa
+        .0;
+    bench.sim.trace().start();
+    domain.attach(StreamId(0x0300)).unwrap();
+    let trace = bench.sim.trace().stop();
+    let link = position(
+        &trace,
+        |event| matches!(event, Event::Store { pa, .. } if *pa == l1),
+    );
+    let fill = trace[..link]
+        .iter()
+        .rposition(|event| matches!(event, Event::Store { .. }));
+    let barrier = Event::Barrier(Barrier::Publish);
+    assert!(trace[fill.expect("it is filled")..link].contains(&barrier));
+}
+
+#[test]
+fn an_entry_counts_only_after_the_rest_of_it_was_invalidated() {
+    let bench = Bench::virt();
+    // The neighbourhood exists, so that nothing else is written.
+    bench.attached(8);
+    let domain = bench.domain();
+    let ste = bench.iommu().describe(StreamId(9)).unwrap().parts[1].pa.0;
+    bench.sim.trace().start();
+    domain.attach(StreamId(9)).unwrap();
+    let trace = bench.sim.trace().stop();
+    let store =
+        |at: u64| move |event: &Event| matches!(event, Event::Store { pa, len: 8 } if *pa == at);
+    let doorbell = |event: &Event| matches!(event, Event::Write { pa, .. } if *pa == BASE + 0x98);
+    let head = position(&trace, store(ste));
+    for word in 1..8 {
+        assert!(position(&trace, store(ste + 8 * word)) < head);
+    }
+    assert_eq!(
+        trace[..head].iter().filter(|event| doorbell(event)).count(),
+        1
+    );
+    assert_eq!(
+        trace[head..].iter().filter(|event| doorbell(event)).count(),
+        1
+    );
+}
