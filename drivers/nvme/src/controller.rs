@@ -11,7 +11,7 @@ use mastiff_core::addr::Iova;
 use mastiff_core::dma::{Bidirectional, DmaBuffer};
 use mastiff_core::error::Fault;
 use mastiff_core::irq::IrqHandler;
-use mastiff_core::platform::{Barrier, Mmio, Platform, poll, wait};
+use mastiff_core::platform::{Mmio, Platform, poll, wait};
 use spin::Mutex;
 
 use crate::queue::{Layout, Queue, SLOTS};
@@ -186,8 +186,6 @@ impl<P: Platform> Controller<P> {
         self.registers
             .write64(ACQ, queues.admin.completions_at(memory).0);
         drop(queues);
-        // The zeroes of the completion queue, where the phase is looked for.
-        self.platform.barrier(Barrier::Publish);
         self.running.store(true, Ordering::Release);
         self.registers.write32(CC, CC_ENTRIES | CC_ENABLE);
         let came_up = self

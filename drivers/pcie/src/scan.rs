@@ -125,7 +125,7 @@ impl<'a, P: Platform> Scanner<'a, P> {
                 let config = Config::new(&window, bdf.offset_in_bus());
                 let present = config.read16(config::ID) != u16::MAX;
                 if present {
-                    functions.push(self.function(bdf, config.clone(), way)?);
+                    functions.push(self.function(bdf, config.clone(), way));
                 }
                 // The first function is there if any is, and says if more are.
                 if function == 0 && (!present || !has_more(&config)) {
@@ -133,40 +133,48 @@ impl<'a, P: Platform> Scanner<'a, P> {
                 }
             }
         }
+        // Bridges are opened only when all on this bus are known to be closed: two
+        // that forward the same bus number would answer for each other.
+        for found in functions
+            .iter_mut()
+            .filter(|found| is_bridge(&found.config))
+        {
+            found.behind = Some(self.behind(found, way)?);
+        }
         Ok(Bus { functions })
     }
 
     fn function(
-        &mut self,
+        &self,
         bdf: Bdf,
         config: Config<P::Mmio>,
         way: &Way<'_, P::Mmio>,
-    ) -> Result<Found<P::Mmio>, Fault> {
+    ) -> Found<P::Mmio> {
         // No DMA, no wired interrupt, and nothing decoded while BARs change.
         config.write16(config::COMMAND, config::COMMAND_NO_INTX);
         let id = config.read32(config::ID);
-        let is_bridge =
-            config.read8(config::HEADER) & !config::HEADER_MULTI == config::HEADER_BRIDGE;
+        let bars = if is_bridge(&config) {
+            set_buses(&config, 0, 0, 0);
+            2
+        } else {
+            6
+        };
         let node = way.node.and_then(|bus| node_of(bus, bdf));
-        let mut found = Found {
+        Found {
             bdf,
             id: PciId {
                 vendor: id as u16,
                 device: (id >> 16) as u16,
                 class: config.read32(config::CLASS) >> 8,
             },
-            bars: bar::wanted(&config, if is_bridge { 2 } else { 6 }),
+            bars: bar::wanted(&config, bars),
             requester: way.alias.unwrap_or(bdf.requester()),
             bridges: way.bridges.clone(),
             pin: pin(bdf, config.read8(config::INTERRUPT_PIN), &way.places),
             node: node.map(|node| node.id()),
             behind: None,
             config,
-        };
-        if is_bridge {
-            found.behind = Some(self.behind(&found, way, node)?);
         }
-        Ok(found)
     }
 
     /// Numbers the bus behind a bridge and scans it.
@@ -174,7 +182,6 @@ impl<'a, P: Platform> Scanner<'a, P> {
         &mut self,
         bridge: &Found<P::Mmio>,
         way: &Way<'_, P::Mmio>,
-        node: Option<Node<'_>>,
     ) -> Result<Bus<P::Mmio>, Fault> {
         let config = &bridge.config;
         let primary = bridge.bdf.bus;
@@ -183,7 +190,6 @@ impl<'a, P: Platform> Scanner<'a, P> {
                 "{}: no bus number left, what is behind stays out",
                 bridge.bdf
             );
-            set_buses(config, primary, 0, 0);
             let functions = Vec::new();
             return Ok(Bus { functions });
         }
@@ -197,7 +203,10 @@ impl<'a, P: Platform> Scanner<'a, P> {
             places: way.places.clone(),
             alias: way.alias.or(alias(bridge.bdf, secondary, port)),
             is_link: matches!(port, Some(Port::Root | Port::Downstream)),
-            node,
+            node: bridge
+                .node
+                .zip(way.node)
+                .map(|(id, bus)| bus.tree().node(id)),
         };
         below.bridges.push(config.clone());
         below.places.push(bridge.bdf);
@@ -209,6 +218,10 @@ impl<'a, P: Platform> Scanner<'a, P> {
 
 fn has_more<M: Mmio>(config: &Config<M>) -> bool {
     config.read8(config::HEADER) & config::HEADER_MULTI != 0
+}
+
+fn is_bridge<M: Mmio>(config: &Config<M>) -> bool {
+    config.read8(config::HEADER) & !config::HEADER_MULTI == config::HEADER_BRIDGE
 }
 
 fn set_buses<M: Mmio>(config: &Config<M>, primary: u8, secondary: u8, subordinate: u8) {

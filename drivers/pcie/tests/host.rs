@@ -147,18 +147,33 @@ fn looking_costs_little() {
 }
 
 #[test]
-fn firmware_leaves_no_master_behind() {
+fn firmware_leaves_no_trace() {
     let on = |function: SimFunction| function.with_config(|config| config.set16(4, 0x0007));
-    let behind = SimBus::new().with(0, 0, on(card()));
-    let root =
-        SimBus::new()
-            .with(1, 0, on(card()))
-            .with(2, 0, on(SimFunction::bridge(ROOT_PORT, behind)));
+    let numbered = |function: SimFunction, buses: u32| {
+        on(function).with_config(|config| config.set32(0x18, buses))
+    };
+    let inner = SimFunction::bridge(ROOT_PORT, SimBus::new().with(0, 0, on(card())));
+    let behind = SimBus::new().with(0, 0, numbered(inner, 0x09_09_08));
+    let other = SimBus::new().with(0, 0, on(card()));
+    let root = SimBus::new()
+        .with(1, 0, on(card()))
+        .with(
+            2,
+            0,
+            numbered(SimFunction::bridge(ROOT_PORT, behind), 0x01_01_00),
+        )
+        // Where firmware had it, it is in the way of the bus behind the other.
+        .with(
+            3,
+            0,
+            numbered(SimFunction::bridge(ROOT_PORT, other), 0x02_02_00),
+        )
+        .with(4, 0, on(SimFunction::new(1, 2, 0xff_00_00)));
     let machine = PciMachine::new(root);
     let _engine = machine.boot(&leaked(&[]));
     let mut pci = machine.pci.lock().unwrap();
-    for (bus, device) in [(0, 1), (0, 2), (1, 0)] {
-        let function = pci.function(bus, device, 0).unwrap();
+    for (bus, device) in [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (3, 0)] {
+        let function = pci.function(bus, device, 0).expect("it has its number");
         assert!(
             !function.is_master() && !function.may_pull_pin(),
             "{bus}:{device}"

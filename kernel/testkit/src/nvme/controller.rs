@@ -89,6 +89,7 @@ impl PciDevice for SimNvme {
 
     fn tick(&mut self, port: &mut FunctionPort<'_, '_>) {
         self.change_state(port.now());
+        self.shut_down(port);
         if self.state.status & (READY | FATAL) == READY {
             self.check_queues(port);
             self.ring();
@@ -121,9 +122,6 @@ impl SimNvme {
             self.state.submissions.clear();
             self.state.completions.clear();
         }
-        if value >> 14 & 3 != 0 && before >> 14 & 3 == 0 {
-            self.shutdowns += 1;
-        }
     }
 
     fn change_state(&mut self, now: u64) {
@@ -146,9 +144,21 @@ impl SimNvme {
         if !enable && ready && elapsed >= READY_NS && !self.never_stops {
             state.status = 0;
         }
-        let announced = state.configuration >> 14 & 3 != 0;
-        if announced && elapsed >= SHUTDOWN_NS && !self.never_shuts_down {
+    }
+
+    /// A shutdown needs the bus: what is in memory of the host is fetched back.
+    fn shut_down(&mut self, port: &mut FunctionPort<'_, '_>) {
+        let state = &mut self.state;
+        let announced = state.configuration >> 14 & 3 != 0 && state.status & SHUTDOWN_DONE == 0;
+        let elapsed = port.now() - state.since;
+        let queues = state.completions_at;
+        if announced
+            && elapsed >= SHUTDOWN_NS
+            && !self.never_shuts_down
+            && port.read(queues, &mut [0; 4]).is_ok()
+        {
             state.status |= SHUTDOWN_DONE;
+            self.shutdowns += 1;
         }
     }
 

@@ -46,7 +46,7 @@ pub struct SimNvme {
     pub most_out: usize,
     /// Reads that were completed.
     pub reads: u64,
-    /// Shutdowns that were announced.
+    /// Shutdowns that were completed.
     pub shutdowns: u64,
     state: State,
 }

@@ -39,12 +39,23 @@ impl SimBus {
         if bus == own {
             return self.functions.get_mut(&devfn);
         }
-        self.functions.values_mut().find_map(|function| {
+        let mut found = None;
+        let mut covering = 0;
+        for function in self.functions.values_mut() {
             let [_, secondary, subordinate, _] = function.config.get32(0x18).to_le_bytes();
-            let behind = function.behind.as_mut()?;
-            let covers = secondary > own && (secondary..=subordinate).contains(&bus);
-            covers.then(|| behind.find(secondary, bus, devfn)).flatten()
-        })
+            if let Some(behind) = &mut function.behind
+                && secondary > own
+                && (secondary..=subordinate).contains(&bus)
+            {
+                covering += 1;
+                found = behind.find(secondary, bus, devfn);
+            }
+        }
+        assert!(
+            covering <= 1,
+            "{covering} bridges forward requests for bus {bus}"
+        );
+        found
     }
 
     /// The function and BAR that decode an address.

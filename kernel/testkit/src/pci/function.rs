@@ -172,6 +172,15 @@ impl SimFunction {
         &self.config
     }
 
+    pub(super) fn write_config(&mut self, register: usize, width: usize, value: u64) {
+        let bars = 0x10..if self.behind.is_some() { 0x18 } else { 0x28 };
+        assert!(
+            !(bars.contains(&register) && self.decodes()),
+            "a BAR changes while it is decoded"
+        );
+        self.config.write(register, width, value);
+    }
+
     pub(super) fn pin_number(&self) -> u8 {
         self.config.read(0x3d, 1) as u8
     }

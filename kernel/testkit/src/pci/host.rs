@@ -222,7 +222,7 @@ impl SimDevice for Ecam {
     fn write(&mut self, offset: u64, width: usize, value: u64) {
         let mut host = enter(&self.0);
         if let (Some(function), register) = host.config(offset) {
-            function.config.write(register, width, value);
+            function.write_config(register, width, value);
         }
     }
 
