@@ -4,6 +4,7 @@ use mastiff_core::addr::Iova;
 use mastiff_core::driver::{DmaTest, Driver};
 use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
+use mastiff_core::platform::Barrier;
 use mastiff_edu::Edu;
 use mastiff_pcie::Pcie;
 use mastiff_testkit::Sim;
@@ -11,6 +12,7 @@ use mastiff_testkit::bus::{BusError, Shared};
 use mastiff_testkit::edu::SimEdu;
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::pci::{PciMachine, SimBus};
+use mastiff_testkit::trace::Event;
 
 const NAME: &str = "/pcie@10000000/00:02.0";
 const DRIVERS: [&'static dyn Driver<Sim>; 2] = [&Pcie, &Edu];
@@ -61,6 +63,28 @@ fn a_round_trip_goes_through_the_iommu() {
     engine.unbind(NAME).unwrap();
     assert_eq!(machine.iommu.counts().attached, 0);
     assert_eq!(machine.msi.used().len(), 0);
+}
+
+#[test]
+fn data_is_read_after_the_interrupt_that_announces_it() {
+    let (machine, _device) = machine();
+    let engine = machine.boot(&DRIVERS);
+    machine.sim.trace().start();
+    test_of(&engine).round_trip().unwrap();
+    let mut ordered = false;
+    let mut loads = 0;
+    for event in machine.sim.trace().stop() {
+        match event {
+            Event::Read { .. } => ordered = false,
+            Event::Barrier(Barrier::Acquire | Barrier::Full) => ordered = true,
+            Event::Load { .. } => {
+                loads += 1;
+                assert!(ordered);
+            }
+            _ => {}
+        }
+    }
+    assert!(loads > 0);
 }
 
 #[test]

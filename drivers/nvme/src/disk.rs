@@ -11,7 +11,7 @@ use mastiff_core::addr::{PAGE, PhysAddr};
 use mastiff_core::dma::{Dma, DmaMapping, FromDevice};
 use mastiff_core::driver::DmaProof;
 use mastiff_core::error::Fault;
-use mastiff_core::platform::{Barrier, Pages, Platform};
+use mastiff_core::platform::{Pages, Platform};
 
 use crate::controller::{Controller, PRP_LIST, Ticket, To};
 use crate::spec::command::Command;
@@ -160,9 +160,8 @@ impl<P: Platform> Reader<P> {
             self.let_go(flight.mapping);
             return Err(fault);
         }
-        let pages = flight.mapping.unmap()?;
-        self.platform.barrier(Barrier::Acquire);
-        Ok(pages)
+        // The data is ordered after its completion where that was taken in.
+        flight.mapping.unmap()
     }
 
     /// Ends a command whose data nobody wants any more.

@@ -4,6 +4,7 @@
 use mastiff_core::driver::{Disk, DmaProof, Driver};
 use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
+use mastiff_core::platform::Barrier;
 use mastiff_nvme::Nvme;
 use mastiff_pcie::Pcie;
 use mastiff_testkit::Sim;
@@ -11,6 +12,7 @@ use mastiff_testkit::bus::Shared;
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::nvme::SimNvme;
 use mastiff_testkit::pci::{PciMachine, SimBus};
+use mastiff_testkit::trace::Event;
 use proptest::prelude::*;
 
 const HOST: &str = "/pcie@10000000";
@@ -93,6 +95,32 @@ fn the_whole_disk_is_read_in_order() {
     engine.unbind(NAME).unwrap();
     bench.check_clean();
     assert_eq!(bench.device.lock().unwrap().shutdowns, 1);
+}
+
+#[test]
+fn completions_are_ordered_before_data_and_doorbell() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    bench.machine.sim.trace().start();
+    read(disk(&engine), 0, 64).unwrap();
+    let mut unordered = false;
+    let (mut doorbells, mut data) = (0, 0);
+    for event in bench.machine.sim.trace().stop() {
+        match event {
+            Event::Load { len: 4, .. } => unordered = true,
+            Event::Barrier(Barrier::Full) => unordered = false,
+            Event::Load { .. } => {
+                data += 1;
+                assert!(!unordered, "data may be read before its completion");
+            }
+            Event::Write { pa, .. } if pa & 0xfff == 0xc => {
+                doorbells += 1;
+                assert!(!unordered, "an entry is given back before it is read");
+            }
+            _ => {}
+        }
+    }
+    assert!(doorbells > 0 && data > 0);
 }
 
 #[test]
