@@ -91,6 +91,16 @@ fn it_goes_down_closed_and_gives_everything_back() {
 }
 
 #[test]
+fn turning_it_off_waits_for_what_is_under_way() {
+    let mut bench = Bench::virt();
+    let (_, before) = bench.consumed();
+    bench.engine.unbind(NAME).unwrap();
+    // Turning translation off waits for nothing (IHI 0070 §6.3.9.6): configuration
+    // and translations are invalidated, each with a sync.
+    assert_eq!(bench.consumed().1, before + 2);
+}
+
+#[test]
 fn what_outlives_the_instance_is_dead_but_harmless() {
     let mut bench = Bench::virt();
     let iommu = bench.iommu();

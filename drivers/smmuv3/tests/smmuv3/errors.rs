@@ -122,8 +122,18 @@ fn an_attachment_that_cannot_be_completed_is_none() {
     bench.iommu().block(StreamId(8)).unwrap();
     assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
     assert!(bench.iommu().live_streams().is_empty());
-    domain.attach(StreamId(8)).unwrap();
-    assert_eq!(bench.read(8, 0), Ok(1));
+    // Nor does the next attempt take it for one.
+    for block_first in [false, true] {
+        bench.model().freeze(true);
+        assert!(domain.attach(StreamId(8)).is_err());
+        bench.model().freeze(false);
+        if block_first {
+            bench.iommu().block(StreamId(8)).unwrap();
+        }
+        domain.attach(StreamId(8)).unwrap();
+        assert_eq!(bench.read(8, 0), Ok(1));
+        bench.iommu().block(StreamId(8)).unwrap();
+    }
 }
 
 #[test]
