@@ -18,7 +18,7 @@ use crate::error::{Dependency, Fault, ProbeError};
 use crate::iommu::{FaultLog, Iommu, Managed};
 use crate::irq::{IrqChip, IrqHandler, IrqLine, MsiChip};
 use crate::platform::{Mmio, Platform};
-use crate::supply::{GpioBank, GpioLine, On, Switches};
+use crate::supply::{GpioBank, GpioLine, LineSetup, On, Switches};
 
 /// A device under probe.
 pub struct Probe<'a, P: Platform> {
@@ -280,8 +280,13 @@ impl<'a, P: Platform> Probe<'a, P> {
         self.held.iter().map(|on| on.switch().name())
     }
 
-    /// Claims line `index` of a property such as `enable-gpios`, driven inactive.
-    pub fn gpio(&mut self, property: &str, index: usize) -> Result<GpioLine, ProbeError> {
+    /// Claims line `index` of a property such as `enable-gpios`, as an output.
+    pub fn gpio(
+        &mut self,
+        property: &str,
+        index: usize,
+        setup: LineSetup,
+    ) -> Result<GpioLine, ProbeError> {
         let edges = self.require_node()?.suppliers().into_iter();
         let edge = edges
             .filter(|edge| edge.class == SupplierClass::Gpio && edge.property == property)
@@ -292,7 +297,7 @@ impl<'a, P: Platform> Probe<'a, P> {
             class: SupplierClass::Gpio,
         };
         match self.context.find(dependency) {
-            Some(Service::Gpio(bank)) => Ok(bank.claim(&edge.cells, self.name)?),
+            Some(Service::Gpio(bank)) => Ok(bank.claim(&edge.cells, self.name, setup)?),
             _ => Err(self.context.missing(dependency)),
         }
     }

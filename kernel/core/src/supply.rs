@@ -21,6 +21,17 @@ pub trait SwitchOps: Send + Sync {
     fn off(&self);
 }
 
+/// What is on by itself.
+pub struct AlwaysOn;
+
+impl SwitchOps for AlwaysOn {
+    fn on(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn off(&self) {}
+}
+
 /// Something that is on while somebody holds it.
 pub struct Switch {
     name: Box<str>,
@@ -129,6 +140,16 @@ pub trait GpioChip: Send + Sync {
     fn release(&self, line: u32);
 }
 
+/// How a line is driven from the moment that it is claimed.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct LineSetup {
+    /// Active at once, for what firmware left on and must not flicker.
+    pub active: bool,
+    /// Whether it is active low, where a binding says so elsewhere than in the
+    /// specifier's flags.
+    pub active_low: Option<bool>,
+}
+
 /// A controller's lines, each with at most one owner.
 pub struct GpioBank {
     chip: Arc<dyn GpioChip>,
@@ -147,8 +168,13 @@ impl GpioBank {
         })
     }
 
-    /// Gives `owner` the line that a specifier (line, flags) names, driven inactive.
-    pub fn claim(self: &Arc<Self>, cells: &[u32], owner: &str) -> Result<GpioLine, Fault> {
+    /// Gives `owner` the line that a specifier (line, flags) names, as an output.
+    pub fn claim(
+        self: &Arc<Self>,
+        cells: &[u32],
+        owner: &str,
+        setup: LineSetup,
+    ) -> Result<GpioLine, Fault> {
         let (line, flags) = match *cells {
             [line] => (line, 0),
             [line, flags] => (line, flags),
@@ -171,8 +197,8 @@ impl GpioBank {
                 "GPIO line {line} belongs to {other}"
             )));
         }
-        let active_low = flags & ACTIVE_LOW != 0;
-        self.chip.drive(line, active_low)?;
+        let active_low = setup.active_low.unwrap_or(flags & ACTIVE_LOW != 0);
+        self.chip.drive(line, setup.active != active_low)?;
         owners.insert(line, owner.into());
         drop(owners);
         Ok(GpioLine {
@@ -215,5 +241,29 @@ impl Drop for GpioLine {
     fn drop(&mut self) {
         self.bank.chip.release(self.line);
         self.bank.owners.lock().remove(&self.line);
+    }
+}
+
+/// What is switched by a line: a gate, a supply, a domain.
+impl SwitchOps for GpioLine {
+    fn on(&self) -> Result<(), Fault> {
+        self.set(true)?;
+        // A line that does not read back as it was driven drives nothing.
+        if self.is_active() {
+            return Ok(());
+        }
+        self.off();
+        let level = |active: bool| u64::from(active != self.active_low);
+        Err(Fault::Register {
+            name: "level of the GPIO line",
+            expected: level(true),
+            seen: level(false),
+        })
+    }
+
+    fn off(&self) {
+        if let Err(fault) = self.set(false) {
+            log::error!("GPIO line {}: {fault}", self.line);
+        }
     }
 }

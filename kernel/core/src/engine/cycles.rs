@@ -28,7 +28,9 @@ impl<P: Platform> Engine<P> {
             let State::Waiting(dependency) = self.devices[id.index()].state else {
                 continue;
             };
-            if self.can_do_without(id, dependency) {
+            // Where its driver asked for it all the same, it cannot.
+            let broken = self.devices[id.index()].broken.contains(&dependency);
+            if !broken && self.can_do_without(id, dependency) {
                 let device = &mut self.devices[id.index()];
                 log::warn!(
                     "{}: goes without its {}, to break the cycle {path}",
