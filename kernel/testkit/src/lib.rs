@@ -12,6 +12,7 @@
 //! - [`irq`]: an interrupt controller and a frame for message interrupts
 //! - [`pci`]: a PCI Express host with bridges, BARs, pins and messages
 //! - [`edu`], [`nvme`]: functions to put on it
+//! - [`pl061`]: a GPIO controller
 //! - [`inject`]: making the n-th step of a kind fail
 //! - [`trace`]: what the software did, in order
 //! - [`smmu`]: a strict model of an SMMUv3
@@ -27,6 +28,7 @@ pub mod irq;
 pub mod memory;
 pub mod nvme;
 pub mod pci;
+pub mod pl061;
 mod platform;
 mod sim;
 pub mod smmu;
