@@ -106,22 +106,26 @@ impl<M: Mmio> Config<M> {
         self.bus.write32(self.base + offset, value);
     }
 
-    /// Where the capability `id` is (PCIe Base 7.5.1.1.11).
+    /// Where the first capability `id` is.
     pub fn capability(&self, id: u8) -> Option<usize> {
-        if self.read16(STATUS) & STATUS_CAPABILITIES == 0 {
-            return None;
-        }
-        let mut at = self.read8(CAPABILITIES) & !3;
-        for _ in 0..MAX_CAPABILITIES {
-            if usize::from(at) < FIRST_CAPABILITY {
-                return None;
-            }
-            let [found, next] = self.read16(at.into()).to_le_bytes();
-            if found == id {
-                return Some(at.into());
-            }
-            at = next & !3;
-        }
-        None
+        self.capabilities(id).next()
+    }
+
+    /// Where all capabilities `id` are, in the order of the list (PCIe Base
+    /// 7.5.1.1.11).
+    pub fn capabilities(&self, id: u8) -> impl Iterator<Item = usize> {
+        let has_list = self.read16(STATUS) & STATUS_CAPABILITIES != 0;
+        let first = has_list.then(|| self.read8(CAPABILITIES) & !3);
+        let next = move |&(at, _): &(u8, u8)| self.entry(self.read8(usize::from(at) + 1) & !3);
+        core::iter::successors(first.and_then(|first| self.entry(first)), next)
+            .take(MAX_CAPABILITIES)
+            .filter(move |&(_, found)| found == id)
+            .map(|(at, _)| at.into())
+    }
+
+    /// A place in the list and the capability there; `None` past its end.
+    fn entry(&self, at: u8) -> Option<(u8, u8)> {
+        let inside = usize::from(at) >= FIRST_CAPABILITY;
+        inside.then(|| (at, self.read8(at.into())))
     }
 }

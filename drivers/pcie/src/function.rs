@@ -14,6 +14,9 @@ use crate::assign::Placed;
 use crate::config::{COMMAND, COMMAND_MASTER, COMMAND_NO_INTX, Config};
 use crate::message::Messages;
 
+/// The bits of an offset that name a word in 4 KiB of configuration space.
+const WORD_OF_CONFIG: u16 = 0xffc;
+
 /// What all functions of a host share.
 pub struct Host {
     /// Bus addresses that belong to functions.
@@ -117,6 +120,17 @@ impl<P: Platform> BusFunction for Function<P> {
             self.command(0, COMMAND_NO_INTX);
         }
         Ok(interrupt)
+    }
+
+    fn capabilities(&self, id: u8) -> Vec<u16> {
+        let registers = self.registers.lock();
+        let found = registers.config.capabilities(id);
+        found.map(|at| at as u16).collect()
+    }
+
+    fn config_read(&self, offset: u16) -> u32 {
+        let word = usize::from(offset & WORD_OF_CONFIG);
+        self.registers.lock().config.read32(word)
     }
 
     fn apertures(&self) -> Vec<(u64, u64)> {

@@ -442,3 +442,23 @@ fn a_failure_at_any_mapping_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn a_driver_reads_capabilities_of_a_kind() {
+    const VENDOR: u8 = 0x09;
+    let mut places = [0; 2];
+    let function = card().with_config(|config| places[0] = config.add_capability(VENDOR, 16));
+    let function = function.msi().with_config(|config| {
+        places[1] = config.add_capability(VENDOR, 16);
+        config.set32(places[1] + 4, 0x1234_5678);
+    });
+    let machine = PciMachine::new(SimBus::new().with(1, 0, function));
+    let engine = boot(&machine, Vec::new(), &Diary::default());
+    let device = engine.device("00:01.0").unwrap();
+    let function = &device.child.as_ref().unwrap().function;
+    let found = function.capabilities(VENDOR);
+    assert_eq!(found, places.map(|at| at as u16));
+    assert_eq!(function.config_read(found[1] + 4), 0x1234_5678);
+    assert_eq!(function.config_read(0), 0x1000_1af4);
+    assert_eq!(function.capabilities(0x10), []);
+}

@@ -58,6 +58,18 @@ pub trait BusFunction: Send + Sync {
     fn clear_message(&self, index: u32);
     /// The wired interrupt of the function, through the bus' map.
     fn interrupt(&self) -> Result<Option<InterruptSpec>, PropError>;
+    /// Where the function's capabilities of this kind are in its configuration space,
+    /// in the order of its list. None on a bus that has no such list.
+    fn capabilities(&self, id: u8) -> Vec<u16> {
+        let _ = id;
+        Vec::new()
+    }
+    /// The aligned word of its configuration space that `offset` is in; all ones
+    /// where there is none. Reading changes nothing there.
+    fn config_read(&self, offset: u16) -> u32 {
+        let _ = offset;
+        u32::MAX
+    }
     /// Address ranges on the bus that belong to devices: what a function writes
     /// there may never reach memory, so the core hands none of it out as IOVA.
     fn apertures(&self) -> Vec<(u64, u64)>;

@@ -116,6 +116,19 @@ impl<'a, P: Platform> Probe<'a, P> {
         &self.context.tree
     }
 
+    /// Where the device's capabilities of this kind are, in the order of its list, on
+    /// a bus that has such a list.
+    pub fn capabilities(&self, id: u8) -> Vec<u16> {
+        let function = self.child.map(|child| &child.function);
+        function.map_or_else(Vec::new, |function| function.capabilities(id))
+    }
+
+    /// A word of the device's configuration space; all ones where it has none.
+    pub fn config_read(&self, offset: u16) -> u32 {
+        let function = self.child.map(|child| &child.function);
+        function.map_or(u32::MAX, |function| function.config_read(offset))
+    }
+
     /// The node that describes the device, if one does.
     pub fn node(&self) -> Option<Node<'a>> {
         self.node.map(|id| self.context.tree.node(id))
