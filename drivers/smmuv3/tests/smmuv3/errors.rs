@@ -122,7 +122,9 @@ fn an_attachment_that_cannot_be_completed_is_none() {
     bench.iommu().block(StreamId(8)).unwrap();
     assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
     assert!(bench.iommu().live_streams().is_empty());
-    // Nor does the next attempt take it for one.
+    // Nor does the next attempt take it for one. With a neighbour there, the way to
+    // the entry is known and the entry itself is what is not.
+    domain.attach(StreamId(9)).unwrap();
     for block_first in [false, true] {
         bench.model().freeze(true);
         assert!(domain.attach(StreamId(8)).is_err());
@@ -134,6 +136,16 @@ fn an_attachment_that_cannot_be_completed_is_none() {
         assert_eq!(bench.read(8, 0), Ok(1));
         bench.iommu().block(StreamId(8)).unwrap();
     }
+}
+
+#[test]
+fn an_attachment_that_fails_is_undone_where_that_can_be() {
+    let bench = Bench::virt();
+    let domain = bench.attached(9);
+    bench.model().make(Trouble::IllegalCommand);
+    assert!(domain.attach(StreamId(8)).is_err());
+    assert_eq!(bench.iommu().live_streams(), [StreamId(9)]);
+    assert_eq!(bench.iommu().describe(StreamId(8)).unwrap().config, "abort");
 }
 
 #[test]
