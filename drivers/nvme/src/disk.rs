@@ -19,6 +19,8 @@ use crate::spec::identify::Namespace;
 
 /// Most bytes that a command moves.
 const MAX_TRANSFER: u64 = (PRP_LIST as u64 + 1) * PAGE;
+/// What memory holds before a block is read over it to prove that it was.
+const PATTERN: u8 = 0x5a;
 /// Bytes that are handed over at a time.
 const PIECE: usize = 16 << 10;
 
@@ -83,6 +85,39 @@ impl<P: Platform> Reader<P> {
             self.abandon(flight);
         }
         result
+    }
+
+    /// Reads the first block twice, over two different patterns: bytes that come out
+    /// the same were written by the device, every one of them.
+    pub fn verify(&self) -> Result<DmaProof, Fault> {
+        let bytes = 1 << self.namespace.block_log;
+        let (first, _) = self.read_over(PATTERN, bytes)?;
+        let (second, proof) = self.read_over(!PATTERN, bytes)?;
+        let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+        match differs {
+            None => Ok(proof),
+            Some(offset) => Err(Fault::Mismatch {
+                offset: offset as u64,
+                expected: first[offset],
+                seen: second[offset],
+            }),
+        }
+    }
+
+    /// Reads the first block into memory that holds `pattern`.
+    fn read_over(&self, pattern: u8, bytes: usize) -> Result<(Vec<u8>, DmaProof), Fault> {
+        let pages = self.dma.pages(bytes as u64)?;
+        pages.fill(0, pages.len(), pattern);
+        let flight = self.launch(0, 1, pages)?;
+        let proof = DmaProof {
+            bytes: bytes as u64,
+            iova: flight.mapping.iova(),
+            pa: flight.pa,
+        };
+        let pages = self.land(flight)?;
+        let mut data = vec![0; bytes];
+        pages.read(0, &mut data);
+        Ok((data, proof))
     }
 
     fn stream(

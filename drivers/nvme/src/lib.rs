@@ -25,11 +25,11 @@ pub mod spec;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use mastiff_core::driver::{Bound, Disk, DmaProof, Driver, Match};
+use mastiff_core::driver::{Bound, Disk, DmaProof, DmaTest, Driver, Match};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::platform::Platform;
 use mastiff_core::probe::{Interrupt, Probe};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use controller::{Controller, MEMORY, REGISTERS};
 use disk::Reader;
@@ -128,6 +128,24 @@ impl<P: Platform> Bound for BoundNvme<P> {
     fn disk(&self) -> Option<&dyn Disk> {
         Some(self)
     }
+
+    fn dma_test(&self) -> Option<&dyn DmaTest> {
+        Some(self)
+    }
+}
+
+impl<P: Platform> BoundNvme<P> {
+    /// The reader. One read at a time, and a sink that reads would wait for itself.
+    fn reader(&self) -> Result<MutexGuard<'_, Reader<P>>, Fault> {
+        let reader = self.reader.try_lock();
+        reader.ok_or_else(|| Fault::invalid("the disk is being read already"))
+    }
+}
+
+impl<P: Platform> DmaTest for BoundNvme<P> {
+    fn round_trip(&self) -> Result<DmaProof, Fault> {
+        self.reader()?.verify()
+    }
 }
 
 impl<P: Platform> Disk for BoundNvme<P> {
@@ -140,9 +158,6 @@ impl<P: Platform> Disk for BoundNvme<P> {
     }
 
     fn read(&self, first: u64, count: u64, sink: &mut dyn FnMut(&[u8])) -> Result<DmaProof, Fault> {
-        // One at a time, and a sink that reads would wait for itself.
-        let reader = self.reader.try_lock();
-        let reader = reader.ok_or_else(|| Fault::invalid("the disk is being read already"))?;
-        reader.read(first, count, sink)
+        self.reader()?.read(first, count, sink)
     }
 }

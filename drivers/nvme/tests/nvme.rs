@@ -98,6 +98,26 @@ fn the_whole_disk_is_read_in_order() {
 }
 
 #[test]
+fn a_round_trip_notices_a_byte_that_the_device_did_not_write() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    let verify = || {
+        let device = engine.device(NAME).unwrap();
+        device.bound().unwrap().dma_test().unwrap().round_trip()
+    };
+    let proof = verify().unwrap();
+    assert_eq!(proof.bytes, 512);
+    assert_ne!(proof.iova.0, proof.pa.0, "it was translated");
+    for byte in [0, 17, 511] {
+        bench.change(|device| device.skipped_byte = Some(byte));
+        let Err(Fault::Mismatch { offset, .. }) = verify() else {
+            panic!("byte {byte} was not missed");
+        };
+        assert_eq!(offset, byte as u64);
+    }
+}
+
+#[test]
 fn completions_are_ordered_before_data_and_doorbell() {
     let bench = bench(1 << 20);
     let engine = bench.boot();

@@ -351,7 +351,15 @@ impl SimNvme {
         let mut rest = data;
         for page in pages {
             let piece = rest.len().min((PAGE - page % PAGE) as usize);
-            if port.write(page, &rest[..piece]).is_err() {
+            // A byte that is left out splits the first page's transfer in two.
+            let skipped = self.skipped_byte.filter(|_| rest.len() == data.len());
+            let (head, tail) = match skipped {
+                Some(byte) if byte < piece => (byte, byte + 1),
+                _ => (piece, piece),
+            };
+            let written = port.write(page, &rest[..head]).is_ok()
+                && port.write(page + tail as u64, &rest[tail..piece]).is_ok();
+            if !written {
                 return TRANSFER_ERROR;
             }
             rest = &rest[piece..];

@@ -34,6 +34,8 @@ pub struct SimNvme {
     pub wrong_phase: bool,
     /// Completions carry this command identifier instead.
     pub wrong_identifier: Option<u16>,
+    /// It leaves out this byte of what it reads, and says nothing.
+    pub skipped_byte: Option<usize>,
     /// It does not interrupt.
     pub silent: bool,
     /// It never becomes ready.
@@ -67,6 +69,7 @@ impl SimNvme {
             fatal_block: None,
             wrong_phase: false,
             wrong_identifier: None,
+            skipped_byte: None,
             silent: false,
             never_ready: false,
             never_stops: false,
