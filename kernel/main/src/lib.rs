@@ -11,7 +11,6 @@ mod console;
 use mastiff_arch::{Boot, Machine};
 use mastiff_core::driver::Driver;
 use mastiff_core::engine::Engine;
-use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
 use mastiff_core::policy::Policy;
 use mastiff_shell::bootargs::BootArgs;
@@ -50,8 +49,7 @@ pub fn run(board: &Board, boot: Boot) -> u8 {
     if let Some(node) = chosen {
         engine.on_console(node, mastiff_hw::console::install);
     }
-    hold_back(&mut engine, &args);
-    engine.start();
+    args.start(&mut engine);
     log::info!(
         "probing took {} us",
         console.machine().now().us_since(started)
@@ -60,22 +58,5 @@ pub fn run(board: &Board, boot: Boot) -> u8 {
     match Shell::new(engine, &console, &args).serve(args.run.as_deref()) {
         Ending::PowerOff(status) => status,
         Ending::Reboot => mastiff_arch::reboot(),
-    }
-}
-
-/// Leaves drivers out, for now or for good, as the command line says.
-fn hold_back<P: Platform>(engine: &mut Engine<P>, args: &BootArgs) {
-    for name in &args.late {
-        say(name, "held back", engine.hold_driver(name));
-    }
-    for name in &args.skip {
-        say(name, "left out", engine.skip_driver(name));
-    }
-}
-
-fn say(name: &str, what: &str, result: Result<(), Fault>) {
-    match result {
-        Ok(()) => log::info!("driver {name}: {what}"),
-        Err(fault) => log::warn!("driver {name} is not {what}: {fault}"),
     }
 }

@@ -7,6 +7,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use mastiff_core::engine::Engine;
+use mastiff_core::error::Fault;
+use mastiff_core::platform::Platform;
 use mastiff_core::policy::{MissingIommu, Policy};
 
 /// The command line, understood.
@@ -25,6 +28,8 @@ pub struct BootArgs {
     pub late: Vec<String>,
     /// `driver.skip=`: drivers to leave out.
     pub skip: Vec<String>,
+    /// `driver.override=`: devices, each with the driver that it is to have.
+    pub overrides: Vec<(String, String)>,
     /// `report=json`: print records.
     pub records: bool,
     /// `run=`: commands in place of the main job.
@@ -43,6 +48,7 @@ impl Default for BootArgs {
             console: None,
             late: Vec::new(),
             skip: Vec::new(),
+            overrides: Vec::new(),
             records: false,
             run: None,
             interactive: false,
@@ -73,6 +79,26 @@ impl BootArgs {
         args
     }
 
+    /// Starts an engine with the drivers held back, left out and preferred that the
+    /// command line names. What of it makes no sense is a warning.
+    pub fn start<P: Platform>(&self, engine: &mut Engine<P>) {
+        for name in &self.late {
+            note(name, "held back", engine.hold_driver(name));
+        }
+        for name in &self.skip {
+            note(name, "left out", engine.skip_driver(name));
+        }
+        for (device, driver) in &self.overrides {
+            if let Err(fault) = engine.override_driver(device, driver) {
+                log::warn!("driver.override={device}:{driver}: {fault}");
+            }
+        }
+        engine.start();
+        for failed in engine.failed_overrides() {
+            log::warn!("{failed}");
+        }
+    }
+
     /// `Err(None)` for an unknown name, `Err(Some(_))` for a value that is not one
     /// of those that the message names.
     fn set(&mut self, name: &str, value: &str) -> Result<(), Option<&'static str>> {
@@ -100,6 +126,11 @@ impl BootArgs {
             "console" => self.console = Some(value.to_owned()),
             "driver.late" => self.late.extend(names(value)),
             "driver.skip" => self.skip.extend(names(value)),
+            "driver.override" => {
+                // A device's name may have a colon in it, a driver's has none.
+                let (device, driver) = value.rsplit_once(':').ok_or(Some("<device>:<driver>"))?;
+                self.overrides.push((device.to_owned(), driver.to_owned()));
+            }
             "report" => {
                 self.records = match value {
                     "json" => true,
@@ -111,6 +142,13 @@ impl BootArgs {
             _ => return Err(None),
         }
         Ok(())
+    }
+}
+
+fn note(name: &str, what: &str, result: Result<(), Fault>) {
+    match result {
+        Ok(()) => log::info!("driver {name}: {what}"),
+        Err(fault) => log::warn!("driver {name} is not {what}: {fault}"),
     }
 }
 
@@ -166,7 +204,7 @@ mod tests {
     fn every_name_is_understood() {
         let args = BootArgs::parse(
             "iommu.passthrough=1 iommu.missing=direct loglevel=4 console=/pl011@9000000 \
-             driver.late=smmuv3,edu driver.skip=nvme report=json run=\"devices; why x\" interactive=1",
+             driver.late=smmuv3,edu driver.skip=nvme driver.override=00:01.0:edu report=json run=\"devices; why x\" interactive=1",
             Policy::default(),
         );
         assert!(args.policy.passthrough);
@@ -175,6 +213,7 @@ mod tests {
         assert_eq!(args.console.as_deref(), Some("/pl011@9000000"));
         assert_eq!(args.late, ["smmuv3", "edu"]);
         assert_eq!(args.skip, ["nvme"]);
+        assert_eq!(args.overrides, [("00:01.0".into(), "edu".into())]);
         assert!(args.records && args.interactive);
         assert_eq!(args.run.as_deref(), Some("devices; why x"));
         assert_eq!(args.warnings, [""; 0]);
@@ -183,7 +222,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named_and_changes_nothing() {
         let args = BootArgs::parse(
-            "quiet iommu.passthrough=yes loglevel=9 root=/dev/vda",
+            "quiet iommu.passthrough=yes loglevel=9 root=/dev/vda driver.override=edu",
             Policy::default(),
         );
         assert_eq!(
@@ -193,6 +232,7 @@ mod tests {
                 "boot argument iommu.passthrough=yes: expected 0 or 1",
                 "boot argument loglevel=9: expected 0 to 8",
                 "unknown boot argument root=/dev/vda: ignored",
+                "boot argument driver.override=edu: expected <device>:<driver>",
             ]
         );
         let warnings = args.warnings.clone();

@@ -61,6 +61,14 @@ pub fn unbind<P: Platform>(
     change(shell, out, |engine| engine.unbind(&name))
 }
 
+pub fn rescan<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    change(shell, out, Engine::rescan)
+}
+
 pub fn driver<P: Platform>(
     shell: &mut Shell<'_, P>,
     arguments: &[&str],
@@ -72,6 +80,7 @@ pub fn driver<P: Platform>(
             Ok(())
         }
         ["add", name] => change(shell, out, |engine| engine.add_driver(name)),
+        ["remove", name] => change(shell, out, |engine| engine.remove_driver(name)),
         _ => Err(wrong_words::<P>("driver")),
     }
 }

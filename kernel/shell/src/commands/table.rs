@@ -64,7 +64,7 @@ pub fn table<P: Platform>() -> Vec<Command<P>> {
     all
 }
 
-fn devices<P: Platform>() -> [Command<P>; 8] {
+fn devices<P: Platform>() -> [Command<P>; 9] {
     [
         Command::new(
             "help",
@@ -113,15 +113,15 @@ fn devices<P: Platform>() -> [Command<P>; 8] {
         .more("As the kernel got it, properties as the source of a tree writes them."),
         Command::new(
             "driver",
-            "list | add <driver>",
+            "list | add <driver> | remove <driver>",
             (1, 2),
             devices::driver,
-            "the drivers of this image; register a late one",
+            "the drivers of this image; register one, take one back",
         )
         .more(
-            "A driver is late if driver.late= on the kernel command line holds it back.\n\
-             Registering it tries its devices and whoever waits for them, and shows what\n\
-             changed.",
+            "A driver is late if driver.late= on the kernel command line holds it back, or\n\
+             remove does. add tries its devices and whoever waits for them; remove unbinds\n\
+             them, their users first. Both show every device whose state changed.",
         ),
         Command::new(
             "bind",
@@ -142,6 +142,15 @@ fn devices<P: Platform>() -> [Command<P>; 8] {
             "The device is stopped, its memory unmapped, its streams abort. Shows every\n\
              device whose state changed: what used it waits for it from now on.",
         ),
+        Command::new(
+            "rescan",
+            "",
+            (0, 0),
+            devices::rescan,
+            "try every device again that is not bound",
+        )
+        .more("Those that failed too. Shows every device whose state changed.")
+        .nothing("nothing changed"),
         Command::new(
             "isolation",
             "",

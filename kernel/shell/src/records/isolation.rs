@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use mastiff_core::engine::{Context, Device, DmaSetup, Engine};
+use mastiff_core::engine::{Context, Device, DmaSetup, Engine, State};
 use mastiff_core::iommu::GroupInfo;
 use mastiff_core::platform::Platform;
 use serde::Serialize;
@@ -45,9 +45,11 @@ pub enum Reach {
 }
 
 impl IsolationRecord {
-    /// What a device reaches; nothing for one that is not known to be a master.
+    /// What a device reaches; nothing for one that is not known to be a master, or
+    /// that the tree says not to touch.
     pub fn new<P: Platform>(engine: &Engine<P>, device: &Device<P>) -> Option<Self> {
-        if !device.is_master() && device.streams.is_empty() {
+        let known = device.is_master() || !device.streams.is_empty();
+        if !known || matches!(device.state, State::Disabled) {
             return None;
         }
         let context = engine.context();

@@ -56,8 +56,10 @@ pub fn entry(record: &EntryRecord) -> View {
 
 pub fn walk(record: &WalkRecord) -> View {
     let mut text = format!("{}, IOVA {:#x}\n", record.device, record.iova);
-    if record.domain == "identity" {
-        text.push_str("  identity domain: the address passes unchanged\n");
+    match (record.domain, record.levels.is_empty()) {
+        ("identity", _) => text.push_str("  identity domain: the address passes unchanged\n"),
+        (_, true) => text.push_str("  no tables to walk\n"),
+        _ => {}
     }
     for step in &record.levels {
         text.push_str(&format!(

@@ -87,3 +87,66 @@ fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     }
     if text.is_empty() { "-".into() } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{
+        EntryRecord, FieldRecord, LogRecord, MemoryRecord, PartRecord, Record, WalkRecord,
+    };
+    use alloc::vec;
+
+    fn memory(name: &'static str) -> Record {
+        Record::Memory(MemoryRecord { name, bytes: 1 })
+    }
+
+    #[test]
+    fn rows_under_one_head_are_one_table() {
+        let line = Record::Log(LogRecord { text: "x".into() });
+        let records = [memory("a"), memory("b"), line, memory("c")];
+        assert_eq!(
+            text(&records),
+            "memory  size\na       1 B\nb       1 B\nx\nmemory  size\nc       1 B\n"
+        );
+        assert_eq!(text(&[]), "");
+    }
+
+    #[test]
+    fn an_entry_is_shown_raw_and_decoded() {
+        let entry = EntryRecord {
+            iommu: "/smmu".into(),
+            stream: 8,
+            config: "stage 1",
+            parts: vec![PartRecord {
+                name: "STE",
+                pa: 0x1000,
+                words: vec!["0x0b".into()],
+                fields: vec![FieldRecord {
+                    name: "Config",
+                    value: 5,
+                }],
+            }],
+        };
+        assert_eq!(
+            text(&[Record::Entry(entry.clone())]),
+            "/smmu, stream 0x8: stage 1\nSTE at 0x1000\n  [0] 0x0b\n  Config       0x5\n"
+        );
+        assert_eq!(
+            Record::Entry(entry).line(),
+            "@{\"kind\":\"entry\",\"iommu\":\"/smmu\",\"stream\":8,\"config\":\"stage 1\",\
+             \"parts\":[{\"name\":\"STE\",\"pa\":4096,\"words\":[\"0x0b\"],\
+             \"fields\":[{\"name\":\"Config\",\"value\":5}]}]}"
+        );
+    }
+
+    #[test]
+    fn a_walk_through_nothing_has_no_levels() {
+        let walk = Record::Walk(WalkRecord {
+            device: "/a".into(),
+            iova: 0x10,
+            domain: "managed",
+            levels: Vec::new(),
+        });
+        assert_eq!(text(&[walk]), "/a, IOVA 0x10\n  no tables to walk\n");
+    }
+}
