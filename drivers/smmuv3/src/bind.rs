@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use mastiff_core::driver::{Bound, Driver, Match};
-use mastiff_core::error::ProbeError;
+use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::irq::{IrqHandler, IrqLine};
 use mastiff_core::platform::Platform;
 use mastiff_core::probe::{Probe, Service};
@@ -15,7 +15,7 @@ use mastiff_dt::Node;
 use mastiff_pgtable::TableMem;
 
 use crate::features::{Features, Idr};
-use crate::smmu::{Identity, Published, Smmu};
+use crate::smmu::{Identity, Published, Smmu, State};
 use crate::spec::registers::WINDOW;
 use crate::window::Window;
 
@@ -128,7 +128,10 @@ fn handler<P: Machine>(smmu: &Arc<Smmu<P>>, both: bool) -> Arc<dyn IrqHandler> {
 }
 
 fn errors<P: Machine>(smmu: &Smmu<P>) {
-    if let Err(fault) = smmu.serve_errors() {
+    // One that was on its way when it was turned off is about nothing any more.
+    if smmu.state() == State::Running
+        && let Err(fault) = smmu.serve_errors()
+    {
         log::error!("{}: {fault}", smmu.name());
     }
 }
@@ -141,7 +144,15 @@ struct Instance<P: Machine> {
     lines: Vec<IrqLine>,
 }
 
-impl<P: Machine> Bound for Instance<P> {}
+impl<P: Machine> Bound for Instance<P> {
+    fn suspend(&self) -> Result<(), Fault> {
+        self.smmu.suspend()
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        self.smmu.resume()
+    }
+}
 
 impl<P: Machine> Drop for Instance<P> {
     fn drop(&mut self) {

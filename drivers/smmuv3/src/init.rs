@@ -94,7 +94,7 @@ impl<P: Machine> Smmu<P> {
     /// memory is in use any more. On an error some may be.
     pub fn stop(&self) -> Result<(), Fault> {
         let stopped = match self.state() {
-            State::New | State::Stopped => Ok(()),
+            State::New | State::Stopped | State::Suspended => Ok(()),
             State::Failed => Err(self.not_running()),
             State::Told | State::Commands | State::Running => self.turn_off(),
         };
@@ -104,6 +104,51 @@ impl<P: Machine> Smmu<P> {
             State::Failed
         });
         stopped
+    }
+
+    /// Turns it off as [`stop`](Self::stop) does, to come back by
+    /// [`resume`](Self::resume). Tables, descriptors and queues stay in memory.
+    ///
+    /// A board that cuts the power leaves registers that hold anything; one that
+    /// does not would hide a resume that relies on them. So they are made useless
+    /// on every board.
+    pub fn suspend(&self) -> Result<(), Fault> {
+        match self.state() {
+            State::Running => {}
+            // Nothing to lose; it is for the resume to say so.
+            State::Failed => return Ok(()),
+            _ => return Err(self.not_running()),
+        }
+        let off = self.turn_off();
+        if let Err(fault) = off {
+            self.enter(State::Failed);
+            return Err(fault);
+        }
+        let window = &self.window;
+        for register in [regs::CMDQ_BASE, regs::EVENTQ_BASE] {
+            window.write64(register, 0u64);
+        }
+        window.write64(regs::STRTAB_BASE, 0u64);
+        window.write(regs::STRTAB_BASE_CFG, 0u32);
+        window.write(regs::CR1, 0u32);
+        window.write(regs::CR2, 0u32);
+        self.enter(State::Suspended);
+        Ok(())
+    }
+
+    /// Brings it up again with the tables that it had, whatever its registers hold
+    /// by now. If that fails it is off, and does not come back.
+    pub fn resume(&self) -> Result<(), Fault> {
+        if self.state() != State::Suspended {
+            return Err(self.not_running());
+        }
+        // From here it is not known to be off.
+        self.enter(State::Told);
+        self.start().inspect_err(|_| {
+            if let Err(fault) = self.stop() {
+                log::error!("{}: {fault}", self.name());
+            }
+        })
     }
 
     fn turn_off(&self) -> Result<(), Fault> {

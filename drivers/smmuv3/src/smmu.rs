@@ -35,6 +35,8 @@ pub(crate) enum State {
     Running,
     /// Translation is off and everything aborts: nothing is left to invalidate.
     Stopped,
+    /// The same, and it will be back: everything is invalidated then.
+    Suspended,
     /// What the hardware does is not known.
     Failed,
 }
@@ -144,6 +146,7 @@ impl<P: Machine> Smmu<P> {
             2 => State::Commands,
             3 => State::Running,
             4 => State::Stopped,
+            5 => State::Suspended,
             _ => State::Failed,
         }
     }
@@ -167,6 +170,7 @@ impl<P: Machine> Smmu<P> {
                 status: "it failed and no longer takes commands",
                 code: 0,
             },
+            State::Suspended => Fault::invalid("the SMMU is suspended"),
             _ => Fault::Revoked,
         }
     }
@@ -206,7 +210,7 @@ impl<'a, P: Machine> Batch<'a, P> {
             State::Commands | State::Running => {
                 smmu.commands.push(count, commands, || smmu.serve_errors())
             }
-            State::Stopped => Ok(()),
+            State::Stopped | State::Suspended => Ok(()),
             _ => Err(smmu.not_running()),
         }
     }
@@ -222,7 +226,7 @@ impl<'a, P: Machine> Batch<'a, P> {
                 smmu.commands
                     .sync(count, commands, || smmu.serve_errors())?;
             }
-            State::Stopped => return Ok(()),
+            State::Stopped | State::Suspended => return Ok(()),
             _ => return Err(smmu.not_running()),
         }
         if smmu.commands.skipped() == self.skipped {

@@ -83,14 +83,19 @@ impl<P: Platform> CommandQueue<P> {
         })
     }
 
-    /// Tells the hardware where the queue is. Only while it is disabled.
+    /// Tells the hardware where the queue is, and to go on where software is: what
+    /// was in it before has been given up. Only while it is disabled.
     pub fn install(&self) {
+        let producer = self.producer.lock();
         let base = regs::QUEUE_BASE::ALLOCATE::SET
             + regs::QUEUE_BASE::ADDR.val(self.memory.pa() >> 5)
             + regs::QUEUE_BASE::LOG2SIZE.val(self.ring.log2().into());
+        let index = self.ring.register(producer.next);
         self.window.write64(regs::CMDQ_BASE, base);
-        self.window.write(regs::CMDQ_PROD, 0u32);
-        self.window.write(regs::CMDQ_CONS, 0u32);
+        self.window.write(regs::CMDQ_PROD, index);
+        self.window.write(regs::CMDQ_CONS, index);
+        self.consumed.store(producer.next, Ordering::Release);
+        self.stuck.store(false, Ordering::Relaxed);
     }
 
     /// Commands and syncs so far.

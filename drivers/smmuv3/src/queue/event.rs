@@ -51,14 +51,17 @@ impl<P: Platform> EventQueue<P> {
         })
     }
 
-    /// Tells the hardware where the queue is. Only while it is disabled.
-    pub fn install(&self) {
+    /// Tells the hardware where the queue is, and that it is empty. Only while it is
+    /// disabled.
+    pub fn install(&mut self) {
         let base = regs::QUEUE_BASE::ALLOCATE::SET
             + regs::QUEUE_BASE::ADDR.val(self.memory.pa() >> 5)
             + regs::QUEUE_BASE::LOG2SIZE.val(self.ring.log2().into());
+        let index = self.ring.register(self.next);
+        self.overflow = 0;
         self.window.write64(regs::EVENTQ_BASE, base);
-        self.window.write(regs::EVENTQ_PROD, 0u32);
-        self.window.write(regs::EVENTQ_CONS, 0u32);
+        self.window.write(regs::EVENTQ_PROD, index);
+        self.window.write(regs::EVENTQ_CONS, index);
     }
 
     pub fn capacity(&self) -> usize {

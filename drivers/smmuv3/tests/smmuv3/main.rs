@@ -10,5 +10,6 @@ mod errors;
 mod events;
 mod lifetime;
 mod order;
+mod suspend;
 mod threads;
 mod translate;

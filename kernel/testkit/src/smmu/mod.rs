@@ -189,6 +189,15 @@ impl Smmu {
         }
     }
 
+    /// Loses its power for a moment: registers are as after a reset, which lets
+    /// everything through. Caches are not cleared by a reset (§3.11).
+    pub fn lose_power(&mut self) {
+        self.regs = Registers::new();
+        self.commands = Commands::default();
+        self.enabling = None;
+        self.interrupts.clear();
+    }
+
     /// Commands consumed so far, and CMD_SYNCs among them.
     pub fn consumed(&self) -> (u64, u64) {
         (self.commands.consumed, self.commands.syncs)
