@@ -151,14 +151,18 @@ impl<P: Platform> Shell<'_, P> {
         for device in &told {
             self.say(format_args!("{}", story(device)));
         }
-        let disabled = |device: &&DeviceRecord| device.state == "disabled";
-        let disabled = silent.iter().filter(disabled).count();
-        let driverless = silent.len() - disabled;
-        if !silent.is_empty() {
-            self.say(format_args!(
-                "  and {driverless} without a driver here, {disabled} disabled; \
-                 `devices` lists them\n"
-            ));
+        let (disabled, driverless): (Vec<_>, Vec<_>) =
+            silent.iter().partition(|device| device.state == "disabled");
+        for (devices, what) in [
+            (driverless, "without a driver here"),
+            (disabled, "disabled"),
+        ] {
+            if !devices.is_empty() {
+                self.say(format_args!(
+                    "  and {} {what}; `devices` lists them\n",
+                    devices.len()
+                ));
+            }
         }
     }
 

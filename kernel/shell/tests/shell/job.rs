@@ -11,13 +11,17 @@ const FAILED: Ending = Ending::PowerOff(1);
 #[test]
 fn every_master_proves_its_dma_and_the_disk_is_hashed() {
     let bench = Bench::new();
-    let booted = bench.boot("");
+    let tree = tree().node("gone@6", |n| {
+        n.compatible(&["test,orphan"]).string("status", "disabled")
+    });
+    let booted = bench.boot_with(tree, &bench.drivers(), "");
     assert_eq!(booted.ending, OK);
     let text = booted.text();
     for line in [
         "Probe story",
         "  bound    /disk@1 [disk], waited for iommu /iommu@1000000 (iommus)",
-        "  and 2 without a driver here, 0 disabled; `devices` lists them",
+        "  and 2 without a driver here; `devices` lists them",
+        "  and 1 disabled; `devices` lists them",
         "DMA, verified byte by byte",
         "OK: 3 proofs of DMA, none failed",
     ] {
