@@ -61,3 +61,13 @@ def test_scenario_10_off_and_on_again_and_again(boot, tree):
     booted = boot(run=f"{again}; dma verify", dtb=tree, qemu_args=TRACE)
     expect_dma(booted)
     assert lines(booted) == (ON + OFF) * 21
+
+
+def test_clocks_shows_who_is_on(boot, tree):
+    booted = boot(run=f"clocks; unbind {SMMU}; clocks", dtb=tree)
+    assert booted.status == 0
+    switches = booted.records("switch")
+    shown = {name: [(s["class"], s["users"], s["on"], s["rate"]) for s in switches if s["name"] == name]
+             for name in (CLOCK, DOMAIN)}
+    assert shown[CLOCK] == [("clock", 1, True, 24_000_000), ("clock", 0, False, 24_000_000)]
+    assert shown[DOMAIN] == [("power-domain", 1, True, None), ("power-domain", 0, False, None)]

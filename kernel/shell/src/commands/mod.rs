@@ -6,6 +6,7 @@ mod devices;
 mod dma;
 mod iommu;
 mod machine;
+mod supply;
 mod table;
 
 use alloc::format;

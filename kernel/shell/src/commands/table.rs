@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::platform::Platform;
 
-use super::{Failure, devices, dma, help, iommu, machine};
+use super::{Failure, devices, dma, help, iommu, machine, supply};
 use crate::records::Record;
 use crate::shell::Shell;
 
@@ -260,8 +260,20 @@ fn masters<P: Platform>() -> [Command<P>; 3] {
     ]
 }
 
-fn machine<P: Platform>() -> [Command<P>; 9] {
+fn machine<P: Platform>() -> [Command<P>; 10] {
     [
+        Command::new(
+            "clocks",
+            "",
+            (0, 0),
+            supply::clocks,
+            "clocks, power domains, supplies and resets",
+        )
+        .more(
+            "Each is on while somebody holds it: its users are devices that are bound and\n\
+             not suspended. Those that cannot be switched count their users all the same.",
+        )
+        .nothing("no clocks, and nothing else that is switched"),
         Command::new(
             "irqs",
             "",

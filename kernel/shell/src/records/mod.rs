@@ -8,6 +8,7 @@ mod dma;
 mod iommu;
 mod isolation;
 mod machine;
+mod supply;
 
 pub use device::{
     CauseRecord, DeviceRecord, DriverRecord, NodeRecord, PropertyRecord, WaitedRecord, WhyRecord,
@@ -21,6 +22,7 @@ pub use isolation::{IsolationRecord, Reach};
 pub use machine::{
     BootRecord, CommandRecord, IrqRecord, LogRecord, MemoryRecord, StepRecord, UptimeRecord,
 };
+pub use supply::SwitchRecord;
 
 use alloc::format;
 use alloc::string::String;
@@ -59,6 +61,8 @@ pub enum Record {
     Dma(DmaRecord),
     /// Bytes that were read.
     Data(DataRecord),
+    /// What is switched on and off for others.
+    Switch(SwitchRecord),
     /// One interrupt.
     Irq(IrqRecord),
     /// Memory in one use.

@@ -5,6 +5,7 @@ mod device;
 pub mod format;
 mod iommu;
 mod machine;
+mod supply;
 
 pub(crate) use device::story;
 pub(crate) use machine::proof;
@@ -67,6 +68,7 @@ fn view(record: &Record) -> View {
         Record::Boot(boot) => machine::boot(boot),
         Record::Dma(dma) => View::Lines(proof(dma)),
         Record::Data(data) => machine::data(data),
+        Record::Switch(switch) => supply::switch(switch),
         Record::Irq(irq) => machine::irq(irq),
         Record::Memory(memory) => machine::memory(memory),
         Record::Log(log) => machine::log(log),

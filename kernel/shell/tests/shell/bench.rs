@@ -16,8 +16,9 @@ use mastiff_core::iommu::{Access, FaultLog, FaultReport};
 use mastiff_core::platform::{Barrier, Platform};
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::{Probe, Service};
+use mastiff_core::supply::{AlwaysOn, Switch};
 use mastiff_dt::build::TreeBuilder;
-use mastiff_dt::{InterruptSpec, NodeId, PropError};
+use mastiff_dt::{InterruptSpec, NodeId, PropError, SupplierClass};
 use mastiff_shell::bootargs::BootArgs;
 use mastiff_shell::{BootFacts, Ending, Shell, System};
 use mastiff_testkit::Sim;
@@ -155,14 +156,18 @@ impl Bench {
         self
     }
 
-    /// A driver that makes the IOMMU available.
+    /// A driver that makes the IOMMU available, and a clock with it.
     pub fn iommu_driver(&self) -> &'static dyn Driver<Sim> {
         let iommu = self.iommu.clone();
         let publish = Do::Publish(Box::new(move || Service::Iommu(iommu.instance())));
+        let clock = || {
+            let clock = Switch::with_rate("pll", Some(24_000_000), AlwaysOn);
+            Service::Switches(SupplierClass::Clock, Arc::new(clock))
+        };
         FakeDriver::new(
             "iommu",
             &[Match::compatible("test,iommu")],
-            vec![publish],
+            vec![publish, Do::Publish(Box::new(clock))],
             &self.diary,
         )
     }

@@ -157,6 +157,7 @@ fn wrong_arguments_get_one_clear_line() {
             "beyond the disk's end",
         ),
         ("run x", "usage: run"),
+        ("clocks x", "usage: clocks"),
         ("irqs x", "usage: irqs"),
         ("mem x", "usage: mem"),
         ("dmesg x", "usage: dmesg"),
@@ -533,6 +534,20 @@ fn disks_are_read_and_hashed() {
     assert_eq!(data[0]["at"], json!(512));
     assert_eq!(data[1]["at"], json!(1024));
     assert!(shows("disk disk@1 read 0").starts_with("00000000  00 01 02 03"));
+}
+
+#[test]
+fn what_is_switched_is_shown_with_its_users() {
+    assert_eq!(
+        shows("clocks"),
+        "name  class  state  users  rate\npll   clock  off    0      24 MHz\n"
+    );
+    let clock = Bench::new().run("clocks --json").record("switch");
+    assert_eq!(clock["supplier"], IOMMU);
+    assert_eq!(
+        shows("unbind iommu@1000000; clocks").lines().last(),
+        Some("no clocks, and nothing else that is switched")
+    );
 }
 
 #[test]

@@ -35,6 +35,7 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("dma", "device op bytes iova pa sha256 ok error"),
     ("data", "device space at data"),
+    ("switch", "name class supplier users on rate"),
     ("irq", "intid count device"),
     ("memory", "name bytes"),
     ("log", "text"),
@@ -63,7 +64,7 @@ fn all() -> Booted {
     bench.boot(&format!(
         "report=json run=\"help; devices; why orphan@4; why disk@1; isolation; tree; driver list; \
          iommu; streams; ste iommu@1000000 5; walk disk@1 {iova}; domains; \
-         dma read engine@2 0xabcd000; faults; dma verify; irqs; mem; dmesg; uptime; \
+         dma read engine@2 0xabcd000; faults; dma verify; clocks; irqs; mem; dmesg; uptime; \
          unbind iommu@1000000\""
     ))
 }

@@ -29,6 +29,7 @@ const WORDS: &[&str] = &[
     "disk",
     "hash",
     "run",
+    "clocks",
     "irqs",
     "mem",
     "dmesg",
