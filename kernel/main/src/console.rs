@@ -68,16 +68,21 @@ impl System for BoardConsole {
     }
 
     fn memory(&self) -> Vec<(&'static str, u64)> {
+        let name = |kind| match kind {
+            Kind::Heap => "heap beyond the image",
+            kind => kind.name(),
+        };
         let mut memory: Vec<(&'static str, u64)> = match frames() {
             None => Vec::new(),
             Some(frames) => Kind::ALL
                 .iter()
-                .map(|&kind| (kind.name(), frames.of_kind(kind) * PAGE))
+                .map(|&kind| (name(kind), frames.of_kind(kind) * PAGE))
                 .collect(),
         };
+        // Of the heap as a whole, the part within the image included.
         let (used, size) = mastiff_arch::heap_usage();
         memory.push(("heap in use", used as u64));
-        memory.push(("heap size", size as u64));
+        memory.push(("heap in all", size as u64));
         memory
     }
 
