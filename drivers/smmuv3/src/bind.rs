@@ -38,25 +38,58 @@ impl<P: Machine> Driver<P> for Smmuv3 {
     }
 
     fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError> {
-        let node = probe.require_node()?;
-        let platform = probe.platform().clone();
-        let window = Window::new(probe.mmio(0, WINDOW)?, platform.clone());
-        let features = Features::decode(Idr::read(&window))?;
-        let coherent = coherent(&node, &features, probe.name());
-        let identity = Identity {
-            node: node.id(),
-            name: probe.owned_name(),
-            faults: probe.fault_log(),
-        };
-        let smmu = Arc::new(Smmu::new(platform, identity, window, features, coherent)?);
-        let lines = connect(probe, &node, &smmu)?;
-        // Everything is there; from here on the hardware is written to, and
-        // whatever fails is undone by dropping this.
-        let bound = Instance { smmu, lines };
-        bound.smmu.start()?;
-        log::debug!("{}: {}", probe.name(), features.words().join(", "));
-        probe.publish(Service::Iommu(Arc::new(Published(bound.smmu.clone()))))?;
-        Ok(Box::new(bound))
+        let window = Arc::new(Window::new(
+            probe.mmio(0, WINDOW)?,
+            probe.platform().clone(),
+        ));
+        let bound = bring_up(probe, &window);
+        if let Err(ProbeError::Fail(_)) = &bound {
+            close(probe, &window);
+        }
+        bound
+    }
+}
+
+fn bring_up<P: Machine>(
+    probe: &mut Probe<'_, P>,
+    window: &Arc<Window<P>>,
+) -> Result<Box<dyn Bound>, ProbeError> {
+    let node = probe.require_node()?;
+    let features = Features::decode(Idr::read(window))?;
+    let coherent = coherent(&node, &features, probe.name());
+    let identity = Identity {
+        node: node.id(),
+        name: probe.owned_name(),
+        faults: probe.fault_log(),
+    };
+    let platform = probe.platform().clone();
+    let smmu = Arc::new(Smmu::new(
+        platform,
+        identity,
+        window.clone(),
+        features,
+        coherent,
+    )?);
+    let lines = connect(probe, &node, &smmu)?;
+    // Everything is there; from here on the hardware is written to, and
+    // whatever fails is undone by dropping this.
+    let bound = Instance { smmu, lines };
+    bound.smmu.start()?;
+    log::debug!("{}: {}", probe.name(), features.words().join(", "));
+    probe.publish(Service::Iommu(Arc::new(Published(bound.smmu.clone()))))?;
+    Ok(Box::new(bound))
+}
+
+/// An SMMU that will not be used lets nothing through, whatever reset or firmware
+/// made of it, unless policy has masters go on without.
+fn close<P: Machine>(probe: &Probe<'_, P>, window: &Window<P>) {
+    if !Idr::read(window).is_of_an_smmu() || probe.policy().allows_direct() {
+        log::warn!("{}: left as it is", probe.name());
+        return;
+    }
+    match window.shut() {
+        Ok(()) => log::warn!("{}: not used, and closed: all DMA aborts", probe.name()),
+        Err(fault) => log::error!("{}: not used, and may be open: {fault}", probe.name()),
     }
 }
 

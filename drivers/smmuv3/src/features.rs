@@ -32,6 +32,18 @@ impl Idr {
             aidr: window.read(regs::AIDR).get(),
         }
     }
+
+    /// Whether something answers that has the registers of an SMMUv3.
+    pub fn is_of_an_smmu(&self) -> bool {
+        self.answers()
+            && LocalRegisterCopy::<u32, regs::AIDR::Register>::new(self.aidr)
+                .read(regs::AIDR::MAJOR)
+                == 0
+    }
+
+    fn answers(&self) -> bool {
+        ![self.idr0, self.idr1, self.idr3, self.idr5, self.aidr].contains(&u32::MAX)
+    }
 }
 
 /// What the driver goes by.
@@ -80,15 +92,14 @@ impl Features {
         let idr3 = LocalRegisterCopy::<u32, regs::IDR3::Register>::new(idr.idr3);
         let idr5 = LocalRegisterCopy::<u32, regs::IDR5::Register>::new(idr.idr5);
         let aidr = LocalRegisterCopy::<u32, regs::AIDR::Register>::new(idr.aidr);
-        let raw = [idr.idr0, idr.idr1, idr.idr3, idr.idr5, idr.aidr];
         refuse(&[
             (
-                raw.contains(&u32::MAX),
+                !idr.answers(),
                 "an SMMU that does not answer: a register reads as all ones",
                 u32::MAX,
             ),
             (
-                aidr.read(regs::AIDR::MAJOR) != 0,
+                !idr.is_of_an_smmu(),
                 "an SMMU that is not version 3 (AIDR)",
                 idr.aidr,
             ),

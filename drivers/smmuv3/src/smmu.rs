@@ -98,12 +98,11 @@ impl<P: Machine> Smmu<P> {
     pub fn new(
         platform: P,
         identity: Identity,
-        window: Window<P>,
+        window: Arc<Window<P>>,
         features: Features,
         coherent: bool,
     ) -> Result<Self, Fault> {
         let reach = Reach::new(&features, coherent);
-        let window = Arc::new(window);
         let commands = CommandQueue::new(&platform, window.clone(), reach, features.commands_log2)?;
         let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
         let table = StreamTable::new(&platform, &features, reach)?;

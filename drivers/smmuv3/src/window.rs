@@ -77,6 +77,12 @@ impl<P: Platform> Window<P> {
         })
     }
 
+    /// Translation off, and everything aborts.
+    pub fn shut(&self) -> Result<(), Fault> {
+        self.abort_bypass()?;
+        self.write_acked(regs::CR0, regs::CR0ACK, 0u32)
+    }
+
     fn poll<F: RegisterLongName>(
         &self,
         register: Register<u32, F>,

@@ -34,6 +34,13 @@ impl Policy {
         left_on: &[],
     };
 
+    /// Whether any master may go on without its IOMMU: then what becomes of an IOMMU
+    /// that is not used must not stop it.
+    pub fn allows_direct(&self) -> bool {
+        let direct = |decision| decision == MissingIommu::Direct;
+        direct(self.missing_iommu) || self.devices.iter().any(|&(_, decision)| direct(decision))
+    }
+
     /// What becomes of this device if its IOMMU cannot come.
     pub fn missing_iommu_of(&self, device: &str) -> MissingIommu {
         let own = self.devices.iter().find(|(name, _)| *name == device);

@@ -18,6 +18,7 @@ use crate::error::{Dependency, Fault, ProbeError};
 use crate::iommu::{FaultLog, Iommu, Managed};
 use crate::irq::{IrqChip, IrqHandler, IrqLine, MsiChip};
 use crate::platform::{Mmio, Platform};
+use crate::policy::Policy;
 use crate::supply::{GpioBank, GpioLine, LineSetup, On, Switches};
 
 /// A device under probe.
@@ -109,6 +110,11 @@ impl<'a, P: Platform> Probe<'a, P> {
     /// The machine.
     pub fn platform(&self) -> &'a P {
         &self.context.platform
+    }
+
+    /// What was decided for this boot.
+    pub fn policy(&self) -> &'a Policy {
+        &self.context.policy
     }
 
     /// The device tree.

@@ -10,7 +10,6 @@ use mastiff_core::iommu::{Domain, FaultRecord, Iommu, Permission};
 use mastiff_core::platform::{Barrier, Mmio, PageRequest, Pages, Platform};
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
-use mastiff_dt::Tree;
 use mastiff_dt::build::TreeBuilder;
 use mastiff_smmuv3::Smmuv3;
 use mastiff_testkit::bus::{BusError, Shared};
@@ -31,7 +30,11 @@ pub struct Wiring {
     pub names: &'static [&'static str],
     pub interrupts: &'static [u32],
     pub lines: Lines,
+    pub policy: Policy,
 }
+
+/// What a test adds to the tree.
+pub type AddNodes = Box<dyn FnOnce(TreeBuilder) -> TreeBuilder>;
 
 impl Wiring {
     /// As on QEMU's `virt`.
@@ -41,6 +44,7 @@ impl Wiring {
             names: &["eventq", "priq", "cmdq-sync", "gerror"],
             interrupts: &[0, 74, 1, 0, 75, 1, 0, 76, 1, 0, 77, 1],
             lines: Lines::VIRT,
+            policy: Policy::default(),
         }
     }
 }
@@ -70,16 +74,29 @@ impl Bench {
         Self::wired(features, wiring, prepare)
     }
 
-    /// The same with a tree of the test's choice.
+    /// The same with a wiring of the test's choice.
     pub fn wired(
         features: Features,
         wiring: Wiring,
         prepare: impl FnOnce(&Sim, &mut Smmu),
     ) -> Self {
+        Self::peopled(features, wiring, &[], |sim, smmu| {
+            prepare(sim, smmu);
+            Box::new(|tree| tree)
+        })
+    }
+
+    /// The same with more drivers, and what `prepare` adds to the tree.
+    pub fn peopled(
+        features: Features,
+        wiring: Wiring,
+        others: &[&'static dyn Driver<Sim>],
+        prepare: impl FnOnce(&Sim, &mut Smmu) -> AddNodes,
+    ) -> Self {
         let sim = Sim::new();
         sim.memory().set_coherent(wiring.coherent);
         let smmu = Smmu::install(&sim, BASE, STREAMS, features, wiring.lines);
-        prepare(&sim, &mut smmu.lock().unwrap());
+        let add_nodes = prepare(&sim, &mut smmu.lock().unwrap());
         let chip = sim.chip().clone();
         let publish = move || Service::Irq(chip.clone());
         let intc = FakeDriver::new(
@@ -88,9 +105,10 @@ impl Bench {
             vec![Do::Publish(Box::new(publish))],
             &Diary::default(),
         );
-        let drivers: [&'static dyn Driver<Sim>; 2] = [&Smmuv3, intc];
-        let tree = tree(&wiring);
-        let mut engine = Engine::new(sim.clone(), tree, Policy::default(), &drivers);
+        let ours: [&'static dyn Driver<Sim>; 2] = [&Smmuv3, intc];
+        let drivers = [&ours, others].concat();
+        let tree = add_nodes(tree(&wiring)).tree().unwrap();
+        let mut engine = Engine::new(sim.clone(), tree, wiring.policy, &drivers);
         engine.start();
         Self { sim, engine, smmu }
     }
@@ -202,7 +220,7 @@ pub fn map_at(domain: &Arc<dyn Domain>, iova: u64, pa: u64, len: u64) -> Result<
     domain.map(Iova(iova), PhysAddr(pa), len, Permission::ReadWrite)
 }
 
-fn tree(wiring: &Wiring) -> Tree {
+fn tree(wiring: &Wiring) -> TreeBuilder {
     TreeBuilder::new()
         .u32("#address-cells", 2)
         .u32("#size-cells", 2)
@@ -229,6 +247,4 @@ fn tree(wiring: &Wiring) -> Tree {
                 .u32("#interrupt-cells", 3)
                 .flag("interrupt-controller")
         })
-        .tree()
-        .unwrap()
 }

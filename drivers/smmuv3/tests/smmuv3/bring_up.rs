@@ -2,7 +2,10 @@
 
 use mastiff_core::addr::{Iova, StreamId};
 use mastiff_core::error::Fault;
+use mastiff_core::platform::Pages;
+use mastiff_core::policy::{MissingIommu, Policy};
 use mastiff_testkit::bus::BusError;
+use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::{Features, Lines, Trouble};
 use mastiff_testkit::trace::Event;
 
@@ -115,32 +118,82 @@ fn what_outlives_the_instance_is_dead_but_harmless() {
     assert_eq!(iommu.status().streams_attached, 0);
 }
 
+/// Everything that was written to a register, by its offset.
+fn writes(bench: &Bench) -> Vec<(u64, u32)> {
+    let trace = bench.sim.trace().stop();
+    let writes = trace.iter().filter_map(|event| match *event {
+        Event::Write { pa, value } => Some((pa - BASE, value as u32)),
+        _ => None,
+    });
+    writes.collect()
+}
+
+/// GBPA with ABORT and Update, then CR0 (IHI 0070 §6.3.14, §6.3.9).
+const CLOSED: [(u64, u32); 2] = [(0x44, 0x8010_1000), (0x20, 0)];
+
+fn without_4k() -> Features {
+    Features {
+        granules: [false, true, true],
+        ..Features::virt()
+    }
+}
+
 #[test]
-fn what_it_cannot_run_is_left_alone() {
-    let cases = [
-        (
-            Features {
-                granules: [false, true, true],
-                ..Features::virt()
-            },
-            "4 KiB granule",
-        ),
-        (
-            Features {
-                revision: 0x11,
-                ..Features::virt()
-            },
-            "not version 3",
-        ),
-    ];
-    for (features, why) in cases {
-        let bench = Bench::tried(features, |sim, _| sim.trace().start());
-        let fault = bench.fault().unwrap().to_string();
-        assert!(fault.contains(why), "{fault}");
-        assert_eq!(bench.frames(), 0);
-        let trace = bench.sim.trace().stop();
-        let wrote = |event: &Event| matches!(event, Event::Write { .. });
-        assert!(!trace.iter().any(wrote), "its registers were written");
+fn one_that_it_cannot_run_is_closed() {
+    let bench = Bench::tried(without_4k(), |sim, _| sim.trace().start());
+    let fault = bench.fault().unwrap().to_string();
+    assert!(fault.contains("4 KiB granule"), "{fault}");
+    assert_eq!(bench.frames(), 0);
+    assert_eq!(writes(&bench), CLOSED);
+    assert!(bench.model().protects());
+}
+
+#[test]
+fn one_without_memory_for_its_tables_is_closed() {
+    let bench = Bench::tried(Features::virt(), |sim, _| {
+        sim.inject().fail(Step::Pages, 1);
+        sim.trace().start();
+    });
+    assert!(matches!(bench.fault(), Some(Fault::OutOfMemory { .. })));
+    assert_eq!(writes(&bench), CLOSED);
+    assert_eq!(
+        bench.read(8, bench.pages(1, 1).pa().0),
+        Err(BusError::Aborted)
+    );
+}
+
+#[test]
+fn what_is_no_smmu_is_left_alone() {
+    let strange = Features {
+        revision: 0x11,
+        ..Features::virt()
+    };
+    let bench = Bench::tried(strange, |sim, _| sim.trace().start());
+    let fault = bench.fault().unwrap().to_string();
+    assert!(fault.contains("not version 3"), "{fault}");
+    assert_eq!(writes(&bench), []);
+}
+
+#[test]
+fn where_policy_lets_masters_through_so_does_what_is_not_used() {
+    let open: &'static [_] = &[("/master@0", MissingIommu::Direct)];
+    for (missing_iommu, devices) in [
+        (MissingIommu::Direct, &[][..]),
+        (MissingIommu::Refuse, open),
+    ] {
+        let policy = Policy {
+            missing_iommu,
+            devices,
+            ..Policy::DEFAULT
+        };
+        let wiring = Wiring {
+            policy,
+            ..Wiring::of(&without_4k())
+        };
+        let bench = Bench::wired(without_4k(), wiring, |sim, _| sim.trace().start());
+        assert!(bench.fault().is_some());
+        assert_eq!(writes(&bench), []);
+        assert_eq!(bench.read(8, bench.pages(1, 1).pa().0), Ok(1));
     }
 }
 

@@ -11,5 +11,6 @@ mod events;
 mod lifetime;
 mod order;
 mod suspend;
+mod take_over;
 mod threads;
 mod translate;

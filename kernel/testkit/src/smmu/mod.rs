@@ -135,6 +135,8 @@ pub struct Smmu {
     interrupts: Vec<Irq>,
     fail_event_write: bool,
     latency: u32,
+    /// Translation was on, and then there was a moment with neither it nor GBPA.ABORT.
+    opened: Option<bool>,
 }
 
 impl Smmu {
@@ -152,6 +154,7 @@ impl Smmu {
             interrupts: Vec::new(),
             fail_event_write: false,
             latency: LATENCY,
+            opened: None,
         }
     }
 
@@ -192,6 +195,7 @@ impl Smmu {
     /// Loses its power for a moment: registers are as after a reset, which lets
     /// everything through. Caches are not cleared by a reset (§3.11).
     pub fn lose_power(&mut self) {
+        self.opened = None;
         self.regs = Registers::new();
         self.commands = Commands::default();
         self.enabling = None;
@@ -201,6 +205,12 @@ impl Smmu {
     /// Commands consumed so far, and CMD_SYNCs among them.
     pub fn consumed(&self) -> (u64, u64) {
         (self.commands.consumed, self.commands.syncs)
+    }
+
+    /// Whether there was a moment since translation was first on in which
+    /// transactions were let through untouched.
+    pub fn was_opened(&self) -> bool {
+        self.opened == Some(true)
     }
 
     /// Whether transactions are translated or aborted, rather than let through.

@@ -155,6 +155,11 @@ impl Smmu {
             self.regs.gbpa.requested &= !GBPA_UPDATE;
             self.regs.gbpa.effective = self.regs.gbpa.requested;
         }
+        let on = self.regs.cr0.effective & SMMUEN != 0;
+        self.opened = match self.opened {
+            None => on.then_some(false),
+            Some(opened) => Some(opened || !self.protects()),
+        };
         if self.regs.cr0.effective & CMDQEN != 0 {
             self.consume();
         }
