@@ -35,5 +35,3 @@ pub const IMSC: usize = 0x38;
 pub const ICR: usize = 0x44;
 /// The receive FIFO reached its level, or has bytes and the line fell silent.
 pub const INT_RECEIVE: u32 = 1 << 4 | 1 << 6;
-/// All interrupts.
-pub const INT_ALL: u32 = 0x7ff;

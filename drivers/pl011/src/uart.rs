@@ -86,14 +86,11 @@ impl<P: Platform> Uart<P> {
         self.regs.write32(CR, setup.control);
     }
 
-    /// Lets the receiver interrupt, or lets it not. It goes on sending either way,
-    /// for whoever prints last.
+    /// Lets the receiver interrupt, for what came in already too, or lets it not. It
+    /// goes on sending either way, for whoever prints last.
     pub fn listen(&self, interrupt: bool) {
-        self.regs.write32(IMSC, 0);
-        self.regs.write32(ICR, INT_ALL);
-        if interrupt {
-            self.regs.write32(IMSC, INT_RECEIVE);
-        }
+        self.regs
+            .write32(IMSC, if interrupt { INT_RECEIVE } else { 0 });
     }
 
     /// Moves what came in to the ring, where what does not fit is lost. The

@@ -182,6 +182,9 @@ fn messages_arrive_after_a_suspend() {
             its(&bench).lose_power();
             bench.model.lose_power();
             let mut redistributor = bench.redistributor.as_ref().unwrap().lock().unwrap();
+            // It has written what was pending to its table.
+            let table = redistributor.pendbaser & 0x0000_ffff_ffff_0000;
+            bench.sim.memory().device_write(table + 1024, &[1]);
             (redistributor.propbaser, redistributor.pendbaser) = (0, 0);
         }
         engine.resume().unwrap();
@@ -192,15 +195,29 @@ fn messages_arrive_after_a_suspend() {
 }
 
 #[test]
-fn an_its_that_cannot_be_stopped_stops_no_other_device() {
+fn an_its_that_cannot_be_stopped_stops_no_other() {
+    const OTHER: u64 = 0x0806_0000;
     let bench = Bench::v3();
-    let mut engine = bench.start(bench.v3_tree());
-    its(&bench).restless = true;
+    let redistributor = bench.redistributor.clone().unwrap();
+    let other = Its::new(bench.model.clone(), redistributor);
+    let other = bench.sim.add_device(OTHER, 0x2_0000, other);
+    let tree = bench.v3_tree_with(
+        |gic| {
+            gic.node("its@8060000", |n| {
+                n.compatible(&["arm,gic-v3-its"]).reg(&[(OTHER, 0x2_0000)])
+            })
+        },
+        |its| its,
+    );
+    let mut engine = bench.start(tree);
+    other.lock().unwrap().restless = true;
     engine.suspend().unwrap_err();
-    its(&bench).restless = false;
-    engine.unbind("/intc@8000000").unwrap();
-    engine.bind("/intc@8000000").unwrap();
     assert_works(&bench);
+    other.lock().unwrap().restless = false;
+    engine.suspend().unwrap();
+    engine.resume().unwrap();
+    assert_works(&bench);
+    assert_eq!(other.lock().unwrap().ctlr, 1);
 }
 
 #[test]
