@@ -1,7 +1,8 @@
-//! Mastiff on QEMU's `virt` machine, with or without an SMMU, GICv2 or GICv3.
+//! Mastiff on QEMU's `virt` machine, with an SMMU, a virtio-iommu or neither, GICv2 or
+//! GICv3.
 //!
-//! The drivers stand masters first, then the SMMU, then what it may need, the most
-//! needed last, so that an ordinary boot has to wait at every step: an order that
+//! The drivers stand masters first, then the IOMMUs, then what they may need, the
+//! most needed last, so that an ordinary boot has to wait at every step: an order that
 //! happens to be right would hide a wrong engine.
 #![no_std]
 #![no_main]
@@ -22,6 +23,7 @@ use mastiff_pl011::Pl011;
 use mastiff_pl061::Pl061;
 use mastiff_regulator_fixed::RegulatorFixed;
 use mastiff_smmuv3::Smmuv3;
+use mastiff_virtio_iommu::VirtioIommu;
 
 static BOARD: Board = Board {
     name: "qemu-virt",
@@ -33,6 +35,7 @@ static BOARD: Board = Board {
         &ArmTimer::new(&CpuTimer),
         &Gic::new(&GicCpu),
         &Smmuv3,
+        &VirtioIommu,
         &GpioPowerDomain,
         &RegulatorFixed,
         &FixedFactorClock,

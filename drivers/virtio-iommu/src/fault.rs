@@ -1,0 +1,99 @@
+//! What the device interrupts for: faults of endpoints, and errors of its own.
+
+use core::sync::atomic::Ordering;
+
+use alloc::string::String;
+
+use mastiff_core::addr::{Iova, StreamId};
+use mastiff_core::iommu::{Access, FaultReport};
+use mastiff_core::platform::Platform;
+
+use crate::spec::event::Event;
+use crate::viommu::{Power, Viommu};
+
+/// Faults that are taken out at a time.
+const AT_A_TIME: usize = 8;
+/// Faults that are reported before whoever waits for this CPU gets a turn.
+const AT_A_TURN: usize = 256;
+
+impl<P: Platform> Viommu<P> {
+    /// Serves the interrupt.
+    pub fn serve(&self) {
+        let by_message = self.line.get().is_some_and(|line| line.by_message);
+        // Reading the interrupt status takes the pin back; messages do not show there.
+        let changed = by_message || self.transport.acknowledge();
+        if changed && self.power() == Power::Running && self.transport.needs_reset() {
+            self.counters.errors.fetch_add(1, Ordering::Relaxed);
+            self.enter(Power::Failed);
+            log::error!(
+                "{}: the device met an error and needs a reset; unbind and bind it",
+                self.name()
+            );
+        }
+        self.serve_events();
+    }
+
+    /// Reports every fault that there is.
+    pub fn serve_events(&self) {
+        let mut taken = 0;
+        while self.power() == Power::Running {
+            let mut events = self.events.lock();
+            let mut batch = [const { None }; AT_A_TIME];
+            for place in &mut batch {
+                *place = events.take();
+            }
+            let count = batch.iter().flatten().count();
+            if count > 0 {
+                events.publish(&self.transport);
+            }
+            // Reporting may take long: not under the lock.
+            drop(events);
+            for event in batch.into_iter().flatten() {
+                match event {
+                    Ok(event) => {
+                        self.counters.events.fetch_add(1, Ordering::Relaxed);
+                        let (node, name) = (self.identity.node, self.name());
+                        self.identity.faults.report(node, name, report(&event));
+                    }
+                    Err(fault) => {
+                        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                        log::error!("{}: {fault}", self.name());
+                    }
+                }
+            }
+            taken += count;
+            if count < AT_A_TIME {
+                return;
+            }
+            if taken >= AT_A_TURN {
+                return self.call_again();
+            }
+        }
+    }
+
+    /// A master that faults faster than its faults are reported must not keep this
+    /// CPU: the rest is for the next turn.
+    fn call_again(&self) {
+        if let Some(line) = self.line.get() {
+            self.platform.irqs().latch(line.intid);
+        }
+    }
+}
+
+/// An event in the core's terms.
+pub(crate) fn report(event: &Event) -> FaultReport {
+    let access = match (event.is_execute(), event.is_write(), event.is_read()) {
+        (true, _, _) => Access::Execute,
+        (_, true, _) => Access::Write,
+        (_, _, true) => Access::Read,
+        _ => Access::Unknown,
+    };
+    FaultReport {
+        event: event.name(),
+        stream: Some(StreamId(event.endpoint)),
+        iova: event.address().map(Iova),
+        access,
+        stage: 0,
+        detail: String::from(event.meaning()),
+    }
+}
