@@ -39,6 +39,8 @@ const CAUSE_DMA: u32 = 0x100;
 /// A transfer takes 100 ms of the machine's time; a slow host may take far longer
 /// to let that pass.
 const TRANSFER_US: u64 = 5_000_000;
+/// How often something else is done during one, where something is.
+const TURN_US: u64 = 500;
 
 /// Which way a transfer goes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -113,6 +115,12 @@ impl<P: Platform> Device<P> {
 
     /// Moves `len` bytes between `memory` and the buffer, and waits for the end.
     pub fn transfer(&self, way: Way, memory: Iova, len: u32) -> Result<(), Fault> {
+        self.start(way, memory, len)?;
+        self.finish()
+    }
+
+    /// Starts to move `len` bytes between `memory` and the buffer.
+    pub fn start(&self, way: Way, memory: Iova, len: u32) -> Result<(), Fault> {
         self.idle()?;
         self.finished.store(false, Ordering::Relaxed);
         let (source, destination, direction) = match way {
@@ -124,14 +132,47 @@ impl<P: Platform> Device<P> {
         self.registers.write64(DMA_COUNT, len.into());
         let command = COMMAND_RUN | COMMAND_INTERRUPT | direction;
         self.registers.write64(DMA_COMMAND, command);
-        let finished = || self.finished.load(Ordering::Acquire).then_some(());
+        Ok(())
+    }
+
+    /// Waits for the end of what was started.
+    pub fn finish(&self) -> Result<(), Fault> {
+        let finished = || self.is_finished().then_some(());
         wait(&self.platform, TRANSFER_US, finished).ok_or_else(|| self.timeout("DMA interrupt"))
+    }
+
+    /// The same, and calls `busy` time and again until then.
+    pub fn finish_while(&self, mut busy: impl FnMut() -> Result<(), Fault>) -> Result<(), Fault> {
+        for _ in 0..TRANSFER_US / TURN_US {
+            let finished = || self.is_finished().then_some(());
+            if wait(&self.platform, TURN_US, finished).is_some() {
+                return Ok(());
+            }
+            busy()?;
+        }
+        Err(self.timeout("DMA interrupt"))
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing is under way, announced or not.
+    pub fn settle(&self) -> Result<(), Fault> {
+        let idle = || self.is_idle().then_some(());
+        wait(&self.platform, TRANSFER_US, idle).ok_or_else(|| self.timeout("end of the transfer"))
     }
 
     /// A transfer that timed out may still be under way, and must not be changed.
     fn idle(&self) -> Result<(), Fault> {
-        let idle = || (self.registers.read64(DMA_COMMAND) & COMMAND_RUN == 0).then_some(());
-        idle().ok_or_else(|| self.timeout("end of the transfer before"))
+        match self.is_idle() {
+            true => Ok(()),
+            false => Err(self.timeout("end of the transfer before")),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.registers.read64(DMA_COMMAND) & COMMAND_RUN == 0
     }
 
     fn timeout(&self, awaited: &'static str) -> Fault {

@@ -8,20 +8,28 @@
 //! reason. So a round trip that succeeds is a proof of translation.
 //!
 //! A transfer takes 100 ms of the machine's time and ends with an interrupt.
+//!
+//! Two drivers for the one device: [`Edu`] has its DMA set up by the core,
+//! [`EduManaged`] manages the IOMMU by itself and switches between two address
+//! spaces; a board lists it after the first, so that it is bound only where
+//! `driver.override=<device>:edu-managed` asks for it.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod device;
+mod managed;
+
+pub use managed::EduManaged;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use mastiff_core::addr::{Iova, PAGE};
-use mastiff_core::dma::{Dma, FromDevice, ToDevice};
+use mastiff_core::addr::{Iova, PAGE, PhysAddr};
+use mastiff_core::dma::{Dma, DmaMapping, FromDevice, ToDevice};
 use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Match};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::platform::{Barrier, Pages, Platform};
@@ -57,7 +65,11 @@ impl<P: Platform> Driver<P> for Edu {
         device.check()?;
         Ok(Box::new(BoundEdu {
             _interrupt: interrupt,
-            transfer: Mutex::new(Transfers { device, dma }),
+            transfer: Mutex::new(Transfers {
+                device,
+                dma,
+                begun: None,
+            }),
         }))
     }
 }
@@ -71,12 +83,29 @@ struct BoundEdu<P: Platform> {
 
 struct Transfers<P: Platform> {
     device: Arc<Device<P>>,
+    // The first half of a round trip, if that is under way.
+    begun: Option<Begun<P>>,
     dma: Dma<P>,
+}
+
+/// Memory that the device is reading, and what is in it.
+struct Begun<P: Platform> {
+    source: DmaMapping<P, ToDevice>,
+    pa: PhysAddr,
+    pattern: Vec<u8>,
 }
 
 impl<P: Platform> Bound for BoundEdu<P> {
     fn quiesce(&self) {
         self.transfer.lock().device.silence();
+    }
+
+    fn suspend(&self) -> Result<(), Fault> {
+        self.transfer.lock().device.settle()
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        self.transfer.lock().device.check()
     }
 
     fn dma_test(&self) -> Option<&dyn DmaTest> {
@@ -92,11 +121,26 @@ impl<P: Platform> DmaTest for BoundEdu<P> {
     fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
         self.transfer.lock().read_at(at, len)
     }
+
+    fn begin(&self) -> Result<(), Fault> {
+        self.transfer.lock().begin()
+    }
+
+    fn finish(&self) -> Result<DmaProof, Fault> {
+        self.transfer.lock().finish()
+    }
 }
 
 impl<P: Platform> Transfers<P> {
     /// Pattern to the device, back to other memory, compared there.
-    fn round_trip(&self) -> Result<DmaProof, Fault> {
+    fn round_trip(&mut self) -> Result<DmaProof, Fault> {
+        self.begin()?;
+        self.finish()
+    }
+
+    /// Starts to give the device a pattern.
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.at_rest()?;
         let pattern = pattern(self.device.now());
         let source = self.dma.pages(PAGE)?;
         source.write(0, &pattern);
@@ -105,22 +149,41 @@ impl<P: Platform> Transfers<P> {
             .dma
             .map::<ToDevice>(source)
             .map_err(|failure| failure.fault)?;
-        let iova = source.iova();
         self.device.barrier(Barrier::Publish);
-        self.device.transfer(Way::ToBuffer, iova, BUFFER_LEN)?;
+        self.device
+            .start(Way::ToBuffer, source.iova(), BUFFER_LEN)?;
+        self.begun = Some(Begun {
+            source,
+            pa,
+            pattern,
+        });
+        Ok(())
+    }
+
+    /// Sees to it that the device has the pattern, and compares what comes back.
+    fn finish(&mut self) -> Result<DmaProof, Fault> {
+        let begun = self.begun.take();
+        let Begun {
+            source,
+            pa,
+            pattern,
+        } = begun.ok_or_else(|| Fault::invalid("no round trip was begun"))?;
+        self.device.finish()?;
+        let iova = source.iova();
         source.unmap()?;
         let back = self.fetch(BUFFER_LEN)?;
-        match (0..LEN).find(|&at| back[at] != pattern[at]) {
-            None => Ok(DmaProof {
-                bytes: 2 * u64::from(BUFFER_LEN),
-                iova,
-                pa,
-            }),
-            Some(at) => Err(Fault::Mismatch {
-                offset: at as u64,
-                expected: pattern[at],
-                seen: back[at],
-            }),
+        compare(&back, &pattern)?;
+        Ok(DmaProof {
+            bytes: 2 * u64::from(BUFFER_LEN),
+            iova,
+            pa,
+        })
+    }
+
+    fn at_rest(&self) -> Result<(), Fault> {
+        match self.begun {
+            None => Ok(()),
+            Some(_) => Err(Fault::invalid("a round trip is under way; finish it first")),
         }
     }
 
@@ -130,6 +193,7 @@ impl<P: Platform> Transfers<P> {
         if len == 0 || len > BUFFER_LEN {
             return Err(Fault::invalid("edu moves 1 to 4096 bytes at a time"));
         }
+        self.at_rest()?;
         self.device.transfer(Way::ToBuffer, at, len)?;
         let mut bytes = self.fetch(len)?;
         bytes.truncate(len as usize);
@@ -158,6 +222,18 @@ impl<P: Platform> Transfers<P> {
         let mut bytes = vec![0; LEN];
         target.read(0, &mut bytes);
         Ok(bytes)
+    }
+}
+
+/// Whether these are the bytes that were sent.
+fn compare(seen: &[u8], expected: &[u8]) -> Result<(), Fault> {
+    match seen.iter().zip(expected).position(|(a, b)| a != b) {
+        None => Ok(()),
+        Some(at) => Err(Fault::Mismatch {
+            offset: at as u64,
+            expected: expected[at],
+            seen: seen[at],
+        }),
     }
 }
 

@@ -91,9 +91,27 @@ fn data_is_read_after_the_interrupt_that_announces_it() {
 fn it_works_by_pin_too() {
     let (mut machine, _device) = machine();
     machine.has_msi = false;
-    let engine = machine.boot(&DRIVERS);
+    let mut engine = machine.boot(&DRIVERS);
     test_of(&engine).round_trip().unwrap();
     test_of(&engine).round_trip().unwrap();
+    let pulls = || {
+        let mut pci = machine.pci.lock().unwrap();
+        pci.function(0, 2, 0).unwrap().may_pull_pin()
+    };
+    assert!(pulls());
+    engine.suspend().unwrap();
+    engine.resume().unwrap();
+    test_of(&engine).round_trip().unwrap();
+    engine.unbind(NAME).unwrap();
+    assert!(!pulls(), "nobody would serve it");
+}
+
+#[test]
+fn a_pin_that_nobody_uses_is_left_alone() {
+    let (machine, _device) = machine();
+    let _engine = machine.boot(&DRIVERS);
+    let mut pci = machine.pci.lock().unwrap();
+    assert!(!pci.function(0, 2, 0).unwrap().may_pull_pin());
 }
 
 #[test]
@@ -225,4 +243,35 @@ fn a_failure_anywhere_leaves_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn a_round_trip_may_be_left_alone() {
+    let (machine, _device) = machine();
+    let mut engine = machine.boot(&DRIVERS);
+    let test = test_of(&engine);
+    assert!(test.finish().is_err(), "none was begun");
+    test.begin().unwrap();
+    assert!(test.begin().is_err() && test.round_trip().is_err());
+    machine.sim.advance_us(200_000);
+    assert_eq!(test.finish().unwrap().bytes, 8192);
+    test.round_trip().unwrap();
+    // One that nobody finishes goes with the binding.
+    test.begin().unwrap();
+    engine.unbind(NAME).unwrap();
+    let counts = machine.iommu.counts();
+    assert_eq!((counts.attached, counts.mappings), (0, 0));
+    assert_eq!(machine.sim.memory().live(), 0);
+}
+
+#[test]
+fn it_is_at_rest_when_it_is_suspended() {
+    let (machine, device) = machine();
+    let mut engine = machine.boot(&DRIVERS);
+    test_of(&engine).begin().unwrap();
+    engine.suspend().unwrap();
+    assert_eq!(device.lock().unwrap().results, [Ok(())]);
+    engine.resume().unwrap();
+    test_of(&engine).finish().unwrap();
+    test_of(&engine).round_trip().unwrap();
 }

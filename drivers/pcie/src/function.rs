@@ -92,7 +92,7 @@ impl<P: Platform> BusFunction for Function<P> {
             }
             self.command(COMMAND_MASTER, 0);
         } else {
-            self.command(COMMAND_NO_INTX, COMMAND_MASTER);
+            self.command(0, COMMAND_MASTER);
         }
     }
 
@@ -113,13 +113,15 @@ impl<P: Platform> BusFunction for Function<P> {
         messages.clear(config, index);
     }
 
-    /// The function pulls its pin from here on: whoever asks connects it.
     fn interrupt(&self) -> Result<Option<InterruptSpec>, PropError> {
-        let interrupt = self.interrupt.clone()?;
-        if interrupt.is_some() {
-            self.command(0, COMMAND_NO_INTX);
+        self.interrupt.clone()
+    }
+
+    fn set_pin(&self, on: bool) {
+        match on {
+            true => self.command(0, COMMAND_NO_INTX),
+            false => self.command(COMMAND_NO_INTX, 0),
         }
-        Ok(interrupt)
     }
 
     fn capabilities(&self, id: u8) -> Vec<u16> {

@@ -58,6 +58,10 @@ pub trait BusFunction: Send + Sync {
     fn clear_message(&self, index: u32);
     /// The wired interrupt of the function, through the bus' map.
     fn interrupt(&self) -> Result<Option<InterruptSpec>, PropError>;
+    /// Lets the function pull its pin, or has it let go of it for good.
+    fn set_pin(&self, on: bool) {
+        let _ = on;
+    }
     /// Where the function's capabilities of this kind are in its configuration space,
     /// in the order of its list. None on a bus that has no such list.
     fn capabilities(&self, id: u8) -> Vec<u16> {

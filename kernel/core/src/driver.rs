@@ -132,6 +132,10 @@ pub trait Bound: Send + Sync {
     fn dma_test(&self) -> Option<&dyn DmaTest> {
         None
     }
+    /// The device as a master with address spaces of its own, if it has some.
+    fn spaces(&self) -> Option<&dyn Spaces> {
+        None
+    }
 }
 
 /// A disk.
@@ -156,6 +160,52 @@ pub trait DmaTest {
         let _ = (at, len);
         Err(Fault::invalid("this device cannot be aimed at an address"))
     }
+    /// Starts a round trip and does not wait for it: the device is at work while
+    /// others are bound and unbound.
+    fn begin(&self) -> Result<(), Fault> {
+        Err(Fault::invalid("this device is not left alone at work"))
+    }
+    /// Waits for the round trip that was begun, and compares as that does.
+    fn finish(&self) -> Result<DmaProof, Fault> {
+        Err(Fault::invalid("no round trip was begun"))
+    }
+}
+
+/// A master whose driver manages its IOMMU by itself, between several address spaces.
+/// They map the same addresses to different memory, so that what the device got tells
+/// which one it went through. Spaces are numbered as in [`names`](Self::names).
+pub trait Spaces {
+    /// Their names.
+    fn names(&self) -> &'static [&'static str];
+    /// The one that the device goes through, if it goes anywhere.
+    fn attached(&self) -> Option<usize>;
+    /// Sends the device through a space, in place of the one before.
+    fn attach(&self, space: usize) -> Result<(), Fault>;
+    /// Aborts all that the device does.
+    fn detach(&self);
+    /// Maps a page at this address in every space, in each another page.
+    fn map(&self, at: Iova) -> Result<(), Fault>;
+    /// Takes it back.
+    fn unmap(&self, at: Iova) -> Result<(), Fault>;
+    /// Has the device read the page at this address, and write what it read where
+    /// each space maps memory for that.
+    fn transfer(&self, at: Iova) -> Result<Seen, Fault>;
+    /// The same at an address that is always mapped, and as long as the device is
+    /// reading it is sent through one space after the other.
+    fn switch(&self) -> Result<Seen, Fault>;
+}
+
+/// What a device saw in a transfer. A mixture of two spaces is a fault.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The address that it was to read.
+    pub at: Iova,
+    /// The space whose memory it read, if it read any.
+    pub read: Option<usize>,
+    /// The space through which it wrote, if that reached memory.
+    pub written: Option<usize>,
+    /// How often spaces were exchanged while it was reading.
+    pub switches: u32,
 }
 
 /// Where a transfer that was checked went through.

@@ -229,7 +229,9 @@ impl IrqHub {
         handler.handle();
         if self.is_level(intid)
             && let Some(chip) = chip
+            && self.handlers.lock().contains_key(&intid)
         {
+            // Not where the handler let the interrupt go: that masked it for good.
             chip.unmask(intid);
         }
     }
@@ -256,12 +258,7 @@ impl IrqHub {
             intid: irq.intid,
             source: Source::Wired(chip.clone()),
         };
-        let bit = 1 << (slot % 64);
-        match irq.trigger {
-            Trigger::Level => self.level[slot / 64].fetch_or(bit, Ordering::Relaxed),
-            Trigger::Edge => self.level[slot / 64].fetch_and(!bit, Ordering::Relaxed),
-        };
-        self.pending[slot / 64].fetch_and(!bit, Ordering::Relaxed);
+        self.forget(slot, irq.trigger);
         chip.enable(irq)?;
         Ok(line)
     }
@@ -274,12 +271,13 @@ impl IrqHub {
         owner: &str,
         handler: Arc<dyn IrqHandler>,
     ) -> Result<IrqLine, Fault> {
-        if slot(vector.intid).is_none() {
+        let Some(slot) = slot(vector.intid) else {
             chip.release(&vector);
             return Err(Fault::IrqOutOfRange {
                 intid: vector.intid,
             });
-        }
+        };
+        self.forget(slot, Trigger::Edge);
         if let Err(fault) = self.insert(vector.intid, owner, handler, None) {
             chip.release(&vector);
             return Err(fault);
@@ -289,6 +287,16 @@ impl IrqHub {
             intid: vector.intid,
             source: Source::Message(chip, vector),
         })
+    }
+
+    /// Forgets what an earlier owner of a number left behind.
+    fn forget(&self, slot: usize, trigger: Trigger) {
+        let bit = 1 << (slot % 64);
+        match trigger {
+            Trigger::Level => self.level[slot / 64].fetch_or(bit, Ordering::Relaxed),
+            Trigger::Edge => self.level[slot / 64].fetch_and(!bit, Ordering::Relaxed),
+        };
+        self.pending[slot / 64].fetch_and(!bit, Ordering::Relaxed);
     }
 
     fn insert(

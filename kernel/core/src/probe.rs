@@ -77,14 +77,22 @@ impl Service {
 /// A device's interrupt, wired or by message. Dropping it silences the source
 /// first.
 pub struct Interrupt {
-    message: Option<(Arc<dyn BusFunction>, u32)>,
+    source: Source,
     line: IrqLine,
+}
+
+/// What makes a device signal.
+enum Source {
+    Message(Arc<dyn BusFunction>, u32),
+    Pin(Arc<dyn BusFunction>),
+    /// A line that is always there.
+    Wire,
 }
 
 impl Interrupt {
     /// Whether it comes as a memory write.
     pub fn is_message(&self) -> bool {
-        self.message.is_some()
+        matches!(self.source, Source::Message(..))
     }
 
     /// The interrupt's number at its controller.
@@ -95,8 +103,10 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        if let Some((function, index)) = &self.message {
-            function.clear_message(*index);
+        match &self.source {
+            Source::Message(function, index) => function.clear_message(*index),
+            Source::Pin(function) => function.set_pin(false),
+            Source::Wire => {}
         }
     }
 }
@@ -181,7 +191,8 @@ impl<'a, P: Platform> Probe<'a, P> {
         Ok(window)
     }
 
-    /// Connects the device's wired interrupt `index` of the tree.
+    /// Connects the device's wired interrupt `index` of the tree. A device on a bus
+    /// that has to be told to use its pin wants [`interrupt`](Self::interrupt).
     pub fn irq(
         &mut self,
         index: usize,
@@ -219,10 +230,15 @@ impl<'a, P: Platform> Probe<'a, P> {
         if let Some(interrupt) = self.message(handler.clone())? {
             return Ok(interrupt);
         }
-        Ok(Interrupt {
-            message: None,
-            line: self.irq(0, handler)?,
-        })
+        let line = self.irq(0, handler)?;
+        let source = match self.child {
+            None => Source::Wire,
+            Some(child) => {
+                child.function.set_pin(true);
+                Source::Pin(child.function.clone())
+            }
+        };
+        Ok(Interrupt { source, line })
     }
 
     fn message(&self, handler: Arc<dyn IrqHandler>) -> Result<Option<Interrupt>, Fault> {
@@ -254,7 +270,7 @@ impl<'a, P: Platform> Probe<'a, P> {
         let address = lease.doorbell(vector.doorbell)?;
         child.function.set_message(0, address, vector.data)?;
         Ok(Some(Interrupt {
-            message: Some((child.function.clone(), 0)),
+            source: Source::Message(child.function.clone(), 0),
             line,
         }))
     }

@@ -14,7 +14,7 @@ use spin::Mutex;
 
 use super::group::Behind;
 use super::{Domain, Permission, WalkStep};
-use crate::addr::{Iova, PAGE};
+use crate::addr::{Iova, PAGE, PhysAddr};
 use crate::bus::BusFunction;
 use crate::error::Fault;
 use crate::platform::{Pages, Platform};
@@ -193,12 +193,16 @@ impl<P: Platform> Space<P> {
     /// [`unmap`](Self::unmap).
     pub fn map(&self, iova: Iova, pages: P::Pages, access: Permission) -> Result<(), Fault> {
         let (len, tables) = (pages.len() as u64, &self.tables);
+        let bad = |why| Fault::BadRange { iova, len, why };
         if !iova.0.is_multiple_of(PAGE) || iova.0.checked_add(len).is_none() {
-            return Err(Fault::BadRange {
-                iova,
-                len,
-                why: "not whole pages inside the address space",
-            });
+            return Err(bad("not whole pages inside the address space"));
+        }
+        let mut maps = tables.maps.lock();
+        let apart = |(at, held): &(Iova, P::Pages)| {
+            iova.0 + len <= at.0 || at.0 + held.len() as u64 <= iova.0
+        };
+        if !maps.iter().all(apart) {
+            return Err(bad("something is mapped there"));
         }
         for (done, (_, domain)) in tables.domains.iter().enumerate() {
             if let Err(fault) = domain.map(iova, pages.pa(), len, access) {
@@ -211,7 +215,7 @@ impl<P: Platform> Space<P> {
                 return Err(fault);
             }
         }
-        tables.maps.lock().push((iova, pages));
+        maps.push((iova, pages));
         Ok(())
     }
 
@@ -227,14 +231,33 @@ impl<P: Platform> Space<P> {
 
     /// Copies out of what is mapped at `iova`.
     pub fn read(&self, iova: Iova, to: &mut [u8]) -> Result<(), Fault> {
+        self.at(iova, to.len(), |pages| {
+            pages.invalidate(0, to.len());
+            pages.read(0, to);
+        })
+    }
+
+    /// Copies into what is mapped at `iova`. Order it before a doorbell with
+    /// [`Barrier::Publish`](crate::platform::Barrier::Publish).
+    pub fn write(&self, iova: Iova, from: &[u8]) -> Result<(), Fault> {
+        self.at(iova, from.len(), |pages| {
+            pages.write(0, from);
+            pages.clean(0, from.len());
+        })
+    }
+
+    /// The memory that is mapped at `iova`.
+    pub fn pa(&self, iova: Iova) -> Result<PhysAddr, Fault> {
+        self.at(iova, 0, |pages| pages.pa())
+    }
+
+    fn at<T>(&self, iova: Iova, len: usize, act: impl FnOnce(&P::Pages) -> T) -> Result<T, Fault> {
         let maps = self.tables.maps.lock();
         let (_, pages) = maps
             .iter()
-            .find(|(at, pages)| *at == iova && pages.len() >= to.len())
+            .find(|(at, pages)| *at == iova && pages.len() >= len)
             .ok_or(Fault::NotMapped { iova })?;
-        pages.invalidate(0, to.len());
-        pages.read(0, to);
-        Ok(())
+        Ok(act(pages))
     }
 }
 
