@@ -57,7 +57,7 @@ mod tree;
 pub use address::{Range, RawRegion, Region};
 pub use dma::{DmaWindow, DmaWindows};
 pub use error::{BlobError, BlobErrorKind, Block, PropError, PropErrorKind};
-pub use idmap::{IdMap, IdTarget};
+pub use idmap::{IdMap, IdRange, IdTarget};
 pub use interrupt::InterruptSpec;
 pub use memory::{Mapping, Reserved};
 pub use node::{Node, Status};

@@ -86,6 +86,11 @@ impl<'t> Node<'t> {
         core::iter::successors(Some(*self), Node::parent)
     }
 
+    /// Whether `node` is this one or hangs under it.
+    pub fn holds(&self, node: Node<'_>) -> bool {
+        node.ancestors().any(|node| node == *self)
+    }
+
     /// The nodes right below it, in tree order.
     pub fn children(&self) -> impl Iterator<Item = Node<'t>> + use<'t> {
         let tree = self.tree;

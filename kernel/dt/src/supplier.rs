@@ -116,8 +116,9 @@ impl<'t> Node<'t> {
     /// Whom this device needs: what its references name, in the order of its
     /// properties, then its interrupts' controllers. What a bus's `iommu-map`,
     /// `msi-map` and `interrupt-map` refer to is needed by the devices on it, not
-    /// by the bus ([`Node::map_id`], [`Node::pci_interrupt`]); nor does a device
-    /// need itself, as interrupt controllers seem to.
+    /// by the bus ([`Node::map_id`], [`Node::pci_interrupt`]). Nor does a device
+    /// need itself, as interrupt controllers seem to, or anything below it: a PMIC
+    /// fed by one of its own regulators starts without it.
     pub fn suppliers(&self) -> Vec<SupplierEdge> {
         let mut edges = Vec::new();
         // A hog's lines are those of the controller that it is in.
@@ -130,7 +131,10 @@ impl<'t> Node<'t> {
             }
         }
         self.interrupt_edges(&mut edges);
-        edges.retain(|edge| edge.target != Ok(self.id));
+        edges.retain(|edge| match edge.target {
+            Ok(target) => !self.holds(self.tree.node(target)),
+            Err(_) => true,
+        });
         edges
     }
 

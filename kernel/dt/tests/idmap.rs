@@ -128,6 +128,22 @@ fn broken_maps_are_broken_for_everyone() {
     );
 }
 
+/// As every Qualcomm tree has it: the target wants two cells, the map gives one.
+#[test]
+fn maps_of_one_output_cell_to_a_target_that_wants_two() {
+    let tree = machine(&[0, 12, 0x1c00, 1, 0x100, 12, 0x1c80, 8], None);
+    assert_eq!(iommu(&tree, 0), to("/two", &[0x1c00]));
+    assert_eq!(iommu(&tree, 0x107), to("/two", &[0x1c87]));
+    assert_eq!(iommu(&tree, 1), Ok(None));
+    let host = tree.find("/pcie").unwrap();
+    let ranges = host.id_ranges(IdMap::Iommu).unwrap();
+    let firsts: Vec<_> = ranges
+        .iter()
+        .map(|range| (range.first, range.count))
+        .collect();
+    assert_eq!(firsts, [(0, 1), (0x100, 8)]);
+}
+
 /// A GICv2m frame has no `#msi-cells`, yet QEMU maps to it with one.
 #[test]
 fn msi_map_to_a_controller_that_does_not_say() {

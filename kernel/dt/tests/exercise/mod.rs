@@ -141,10 +141,16 @@ fn references(tree: &Tree, node: Node<'_>) {
             check(node.map_id(map, id));
         }
     }
+    for map in [IdMap::Iommu, IdMap::Msi] {
+        check(node.id_mask(map));
+        check(node.id_ranges(map));
+    }
     for edge in node.suppliers() {
         one_line(&edge.class.to_string());
         assert!(node.has(&edge.property));
-        assert_ne!(edge.target, Ok(node.id()));
+        if let Ok(target) = edge.target {
+            assert!(!node.holds(tree.node(target)), "it needs itself");
+        }
         check(edge.target);
     }
 }
