@@ -42,6 +42,8 @@ pub struct Probe<'a, P: Platform> {
 pub(crate) struct Staged {
     pub services: Vec<(NodeId, Service)>,
     pub children: Vec<Child>,
+    // Whether the nodes below the device's own are devices on it.
+    pub nodes: bool,
 }
 
 /// Something that other devices depend on.
@@ -357,6 +359,12 @@ impl<'a, P: Platform> Probe<'a, P> {
     /// Publishes a device on the bus that this device is.
     pub fn publish_child(&mut self, child: Child) {
         self.staged.children.push(child);
+    }
+
+    /// Publishes the devices that the tree describes below this one, on the bus that
+    /// it is.
+    pub fn publish_nodes(&mut self) {
+        self.staged.nodes = true;
     }
 
     /// The name as an owned string, for what outlives the probe.

@@ -12,6 +12,7 @@ use super::device::{DeviceId, Grant, ManagedGrant, Matched, Setup, State, Waited
 use super::suppliers::{Needs, Resolved, Route, Supply, keys};
 use super::{Engine, story};
 use crate::addr::{Iova, PAGE, PhysAddr};
+use crate::bus::Child;
 use crate::dma::{Dma, Hole, Lease, Path};
 use crate::driver::{Bound, DmaMode};
 use crate::error::{Absence, Dependency, Fault, ProbeError};
@@ -243,10 +244,10 @@ impl<P: Platform> Engine<P> {
     fn windows(&self, id: DeviceId) -> Result<DmaWindows, Fault> {
         let device = &self.devices[id.index()];
         let tree = &self.context.tree;
-        match (self.bus_node(device), device.node) {
-            (Some(bus), _) => Ok(tree.node(bus).child_dma_ranges()?),
-            (None, Some(node)) => Ok(tree.node(node).dma_ranges()?),
-            (None, None) => Err(Fault::invalid("a device without node or bus")),
+        match (&device.child, self.bus_node(device), device.node) {
+            (Some(_), Some(bus), _) => Ok(tree.node(bus).child_dma_ranges()?),
+            (_, _, Some(node)) => Ok(tree.node(node).dma_ranges()?),
+            _ => Err(Fault::invalid("a device without node or bus")),
         }
     }
 
@@ -311,7 +312,11 @@ impl<P: Platform> Engine<P> {
             setup,
             staged,
         } = success;
-        let Staged { services, children } = staged;
+        let Staged {
+            services,
+            children,
+            nodes,
+        } = staged;
         let order = self.bound_so_far;
         self.bound_so_far += 1;
         for (supplier, _) in &uses {
@@ -338,30 +343,38 @@ impl<P: Platform> Engine<P> {
             device.published.push(dependency);
             self.context.registry.insert(dependency, service);
         }
-        let bus_name = device.name.clone();
+        let found = self.populate(id, children, nodes);
         self.settle(id);
-        let found: Vec<DeviceId> = children
-            .into_iter()
-            .map(|child| {
-                let name = format!("{bus_name}/{}", child.name).into_boxed_str();
-                let child_id = self.add(name, |device| {
-                    device.node = child.node;
-                    device.bus = Some(id);
-                    device.child = Some(child);
-                });
-                let bus = &mut self.devices[id.index()];
-                bus.users.insert(child_id);
-                bus.children.push(child_id);
-                if let Some(node) = self.devices[child_id.index()].node {
-                    self.by_node.insert(node, child_id);
-                }
-                child_id
-            })
-            .collect();
         self.note_streams_of(&found);
-        // Children come next, before what was queued already: a bus and what is on
-        // it are one story.
+        // What is on it comes next, before what was queued already: a bus and its
+        // devices are one story.
         self.queue_first(&found);
+    }
+
+    /// Adds the devices that are on a bus: those that it found, and those that the
+    /// tree has below it.
+    fn populate(&mut self, id: DeviceId, children: Vec<Child>, nodes: bool) -> Vec<DeviceId> {
+        let mut found = Vec::new();
+        for child in children {
+            let name = format!("{}/{}", self.devices[id.index()].name, child.name);
+            let child_id = self.add(name.into_boxed_str(), |device| {
+                device.node = child.node;
+                device.bus = Some(id);
+                device.child = Some(child);
+            });
+            if let Some(node) = self.devices[child_id.index()].node {
+                self.by_node.insert(node, child_id);
+            }
+            found.push(child_id);
+        }
+        if let (true, Some(node)) = (nodes, self.devices[id.index()].node) {
+            let context = self.context.clone();
+            self.discover(context.tree.node(node), Some(id), &mut found);
+        }
+        let bus = &mut self.devices[id.index()];
+        bus.users.extend(&found);
+        bus.children.extend(&found);
+        found
     }
 }
 

@@ -40,10 +40,16 @@ use crate::error::Fault;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use drivers::Drivers;
+use suppliers::Supply;
 
-/// Buses that have no registers of their own: their children are devices as if
-/// they stood at the root (devicetree specification §4.5 `simple-bus`).
+/// Buses without registers of their own, and nodes of many functions: what is in them
+/// are devices as if they stood at the root (devicetree specification §4.5). The node
+/// itself is a device as well if it says that it is something else besides.
 const TRANSPARENT: [&str; 3] = ["simple-bus", "simple-mfd", "arm,amba-bus"];
+
+/// Children of the root below which nothing is a device, `compatible` or not
+/// (devicetree specification §3.5, §3.6, §3.8).
+const NO_DEVICES: [&str; 3] = ["reserved-memory", "chosen", "cpus"];
 
 /// All devices and what is known of them.
 pub struct Engine<P: Platform> {
@@ -95,24 +101,32 @@ impl<P: Platform> Engine<P> {
             overrides: Vec::new(),
             console: None,
         };
-        engine.discover(context.tree.root());
+        engine.discover(context.tree.root(), None, &mut Vec::new());
         engine
     }
 
-    /// Adds the devices below `bus`.
-    fn discover(&mut self, bus: Node<'_>) {
-        for node in bus.children() {
-            if node.compatible().next().is_none() {
+    /// Adds the devices below `node`, which are on the bus `on`, if any. A node without
+    /// `compatible` only holds others together.
+    fn discover(&mut self, node: Node<'_>, on: Option<DeviceId>, found: &mut Vec<DeviceId>) {
+        let is_root = node.parent().is_none();
+        for node in node.children() {
+            if is_root && NO_DEVICES.contains(&node.name()) {
                 continue;
             }
-            if TRANSPARENT.iter().any(|bus| node.is_compatible(bus)) {
-                self.discover(node);
-                continue;
+            let is_transparent = |model: &str| TRANSPARENT.contains(&model);
+            let is_device = node.compatible().any(|model| !is_transparent(model));
+            let is_opaque = is_device && !node.compatible().any(is_transparent);
+            if is_device && !self.by_node.contains_key(&node.id()) {
+                let id = self.add(node.path().into_boxed_str(), |device| {
+                    device.node = Some(node.id());
+                    device.bus = on;
+                });
+                self.by_node.insert(node.id(), id);
+                found.push(id);
             }
-            let id = self.add(node.path().into_boxed_str(), |device| {
-                device.node = Some(node.id());
-            });
-            self.by_node.insert(node.id(), id);
+            if !is_opaque {
+                self.discover(node, on, found);
+            }
         }
     }
 
@@ -254,12 +268,18 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// A device's fate is known: whoever waited for it is looked at again.
+    /// A device's fate is known: whoever waited for it is looked at again. Where it
+    /// is a bus, and what was waited for turned out to be on it, the waiters go on
+    /// waiting for that.
     fn settle(&mut self, id: DeviceId) {
         for waiter in self.waiters.remove(&id).unwrap_or_default() {
             // It may have been settled otherwise meanwhile: by hand, or with a cycle.
-            if matches!(self.devices[waiter.index()].state, State::Waiting(_)) {
-                self.enqueue(waiter);
+            let State::Waiting(dependency) = self.devices[waiter.index()].state else {
+                continue;
+            };
+            match self.supply(dependency) {
+                Supply::Pending(on) if on != id => self.waiters.entry(on).or_default().push(waiter),
+                _ => self.enqueue(waiter),
             }
         }
     }

@@ -2,6 +2,7 @@
 //! the driver is called, from the tree and the bus alone.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -107,18 +108,22 @@ impl<P: Platform> Engine<P> {
     pub(super) fn streams_of(&self, device: &Device<P>) -> Result<Vec<Stream>, Fault> {
         let tree = &self.context.tree;
         let mut streams = Vec::new();
+        // An alias may give the same stream twice.
+        let mut known = BTreeSet::new();
         let mut push = |iommu, cells: &[u32], property| -> Result<(), Fault> {
-            let id = stream_id(cells)?;
-            let stream = Stream {
-                iommu,
-                id,
-                property,
-            };
-            // An alias may give the same stream twice.
-            if !streams.contains(&stream) {
-                streams.push(stream);
+            for id in stream_ids(cells)? {
+                if known.insert((iommu, id)) {
+                    streams.push(Stream {
+                        iommu,
+                        id,
+                        property,
+                    });
+                }
             }
-            Ok(())
+            match known.len() {
+                ..=MOST_STREAMS => Ok(()),
+                _ => Err(too_many_streams()),
+            }
         };
         let own = device.node.map(|node| tree.node(node));
         if let Some(node) = own
@@ -441,15 +446,39 @@ pub(super) fn keys(streams: &[Stream]) -> Vec<(NodeId, StreamId)> {
         .collect()
 }
 
-/// A specifier of an IOMMU as a StreamID: none means that the IOMMU cannot tell
-/// its masters apart.
-fn stream_id(cells: &[u32]) -> Result<StreamId, Fault> {
-    match cells {
-        [] => Ok(StreamId(0)),
-        [id] => Ok(StreamId(*id)),
-        _ => Err(Fault::invalid(format!(
-            "an IOMMU specifier of {} cells: one StreamID is understood",
-            cells.len()
-        ))),
+/// One device has no more streams than this; real ones have up to a few hundred.
+const MOST_STREAMS: usize = 4096;
+
+fn too_many_streams() -> Fault {
+    Fault::invalid(format!("more than {MOST_STREAMS} streams for one device"))
+}
+
+/// A specifier of an IOMMU as StreamIDs: none means that the IOMMU cannot tell its
+/// masters apart, one is the ID, and in two the second has the bits of it that do not
+/// matter (Arm's SMMUv2 binding).
+fn stream_ids(cells: &[u32]) -> Result<Vec<StreamId>, Fault> {
+    let (id, mask) = match *cells {
+        [] => (0, 0),
+        [id] => (id, 0),
+        [id, mask] => (id, mask),
+        _ => {
+            return Err(Fault::invalid(format!(
+                "an IOMMU specifier of {} cells: a StreamID and a mask are understood",
+                cells.len()
+            )));
+        }
+    };
+    if 1 << mask.count_ones() > MOST_STREAMS as u64 {
+        return Err(too_many_streams());
+    }
+    // Every subset of the mask, in ascending order.
+    let mut subset = 0u32;
+    let mut ids = Vec::new();
+    loop {
+        ids.push(StreamId((id & !mask) | subset));
+        subset = subset.wrapping_sub(mask) & mask;
+        if subset == 0 {
+            return Ok(ids);
+        }
     }
 }
