@@ -1,0 +1,59 @@
+//! The boards whose images a plan can be made for.
+
+use mastiff_arm_timer::ArmTimer;
+use mastiff_core::cpu_interface::{CpuInterface, WakeTimer};
+use mastiff_core::driver::Driver;
+use mastiff_core::error::Fault;
+use mastiff_core::policy::Policy;
+use mastiff_gic::Gic;
+
+use crate::paper::Paper;
+
+/// What a plan needs to know of a board.
+pub struct Board {
+    /// The name of its folder.
+    pub name: &'static str,
+    /// The drivers of its image.
+    pub drivers: &'static [&'static dyn Driver<Paper>],
+    /// What holds unless the command line says otherwise.
+    pub policy: Policy,
+}
+
+/// All of them.
+pub const BOARDS: &[Board] = &[Board {
+    name: mastiff_qemu_virt::NAME,
+    drivers: mastiff_qemu_virt::Drivers::<Paper, PaperCpu>::LIST,
+    policy: mastiff_qemu_virt::POLICY,
+}];
+
+/// A CPU without system registers. Only stand-ins probe, and they do not look at it.
+pub struct PaperCpu;
+
+impl mastiff_qemu_virt::Cpu for PaperCpu {
+    const TIMER: ArmTimer = ArmTimer::new(&PaperCpu);
+    const GIC: Gic = Gic::new(&PaperCpu);
+}
+
+impl WakeTimer for PaperCpu {
+    fn quiet(&self) {}
+    fn ready(&self, _ready: bool) {}
+}
+
+impl CpuInterface for PaperCpu {
+    fn enable(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn disable(&self) {}
+
+    /// INTID 1023: nothing is pending (IHI 0069 §2.2.1).
+    fn acknowledge(&self) -> u32 {
+        1023
+    }
+
+    fn end(&self, _intid: u32) {}
+
+    fn affinity(&self) -> u64 {
+        0
+    }
+}
