@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target"
+# The board that is no board: where the `mastiff` command runs.
+HOST = "host"
 RUST_TARGET = "aarch64-unknown-none-softfloat"
 # Below this QEMU's SMMUv3 has no stage 2.
 QEMU_LEAST = (8, 1)

@@ -1,13 +1,16 @@
 """The rules that keep the layers apart, over what `cargo metadata` says.
 
 Dependencies point one way: boards -> drivers -> core -> dt. `hw` and `arch`
-implement traits that `core` declares; only boards name everything; nothing but
-tests reaches the testkit. Unsafe code stays in `hw` and `arch`; a board's entry
-stub comes from a macro of `arch`.
+implement traits that `core` declares; only boards name everything, and only the
+host names other boards, for their lists of drivers; nothing but tests reaches the
+testkit. Unsafe code stays in `hw` and `arch`; a board's entry stub comes from a
+macro of `arch`.
 """
 
 import re
 from pathlib import Path
+
+from .common import HOST
 
 # What each kernel crate may use. Drivers and boards have their rules below.
 KERNEL = {
@@ -25,6 +28,8 @@ KERNEL = {
 DRIVER = {"core", "dt"}
 # What single drivers may use beyond that.
 DRIVER_EXTRA = {"smmuv3": {"pgtable"}}
+# What touches a machine, and what a host therefore has no use for.
+MACHINE = {"hw", "arch", "main"}
 UNSAFE_CRATES = {"hw", "arch"}
 FORBID = "#![forbid(unsafe_code)]"
 UNSAFE_WORD = re.compile(r"\bunsafe\b(?!_)")
@@ -64,11 +69,14 @@ def dependency_violations(members):
     """One line for each dependency that points the wrong way."""
     for crate in members.values():
         allowed = _may_use(crate)
+        is_host = crate.layer == "boards" and crate.name == HOST
         for used in (members[name] for name in crate.uses if name in members):
-            if used.layer == "boards":
+            if used.layer == "boards" and not is_host:
                 yield f"{crate} uses {used}: nothing depends on a board"
             elif used.name == "testkit":
                 yield f"{crate} uses {used} outside its dev-dependencies"
+            elif is_host and used.layer == "kernel" and used.name in MACHINE:
+                yield f"{crate} uses {used}: a host has no hardware"
             elif allowed is not None and used.name not in allowed:
                 yield f"{crate} uses {used}; it may use: {', '.join(sorted(allowed)) or 'nothing'}"
 

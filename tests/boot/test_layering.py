@@ -29,6 +29,9 @@ def test_this_tree_is_clean(metadata):
     ("edu", "qemu-virt", None, "nothing depends on a board"),
     ("shell", "testkit", None, "outside its dev-dependencies"),
     ("qemu-virt", "testkit", None, "outside its dev-dependencies"),
+    ("host", "testkit", None, "outside its dev-dependencies"),
+    ("host", "arch", None, "a host has no hardware"),
+    ("qemu-virt", "host", None, "nothing depends on a board"),
 ])
 def test_a_dependency_the_wrong_way_is_found(metadata, user, used, kind, said):
     changed = copy.deepcopy(metadata)
