@@ -151,6 +151,19 @@ fn what_is_on_stays_on_when_it_is_claimed() {
 }
 
 #[test]
+fn a_claimed_line_is_taken_from_other_hardware() {
+    let bench = Bench::new();
+    bench.model.lock().unwrap().given_away(2);
+    bench.model.lock().unwrap().given_away(3);
+    bench.model.lock().unwrap().left(3, true);
+    let _engine = bench.start(&[1, 2, 0], LineSetup::default());
+    bench.set(0, true);
+    assert_eq!(bench.driven(), 1 << 2, "and no other is");
+    assert_eq!(bench.high(), 1 << 2);
+    assert_eq!(bench.model.lock().unwrap().mask(), 0, "no interrupt");
+}
+
+#[test]
 fn a_line_has_one_owner_and_must_exist() {
     let bench = Bench::new();
     let engine = bench.start(&[1, 3, 0, 1, 3, 0], LineSetup::default());

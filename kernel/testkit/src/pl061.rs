@@ -40,6 +40,12 @@ impl Pl061Model {
         self.data = self.data & !(1 << line) | u8::from(high) << line;
     }
 
+    /// Firmware left a line to other hardware, and all interrupts on.
+    pub fn given_away(&mut self, line: u32) {
+        self.mode |= 1 << line;
+        self.mask = 0xff;
+    }
+
     /// Power was lost: no line is driven, and the other registers hold anything.
     pub fn lose_state(&mut self) {
         let before = self.pins();
