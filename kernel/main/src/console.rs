@@ -48,6 +48,10 @@ impl System for BoardConsole {
         mastiff_hw::console::current()?.read()
     }
 
+    fn listens(&self) -> bool {
+        mastiff_hw::console::current().is_some()
+    }
+
     fn idle(&self) {
         if !self.machine.irqs().service() {
             self.machine.sleep(self.machine.now().after_us(NAP_US));

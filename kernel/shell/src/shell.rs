@@ -151,6 +151,19 @@ impl<'s, P: Platform> Shell<'s, P> {
                 }
             };
             self.run(&line);
+            self.keep_listening();
+        }
+    }
+
+    /// Whoever unbinds the console, or what it needs, could never type again.
+    fn keep_listening(&mut self) {
+        if self.ending.is_some() || self.system.listens() {
+            return;
+        }
+        log::warn!("the console went with that; everything is bound again");
+        if self.engine.rescan().is_err() || !self.system.listens() {
+            log::error!("the console does not come back: powering off");
+            self.ending = Some(Ending::PowerOff(1));
         }
     }
 

@@ -12,6 +12,8 @@ pub trait System {
     fn print(&self, text: fmt::Arguments<'_>);
     /// The next key, if one was pressed.
     fn key(&self) -> Option<u8>;
+    /// Whether somebody could press one: the console is there.
+    fn listens(&self) -> bool;
     /// Sleeps until there may be a key, and serves interrupts.
     fn idle(&self);
     /// What is known of this boot.

@@ -49,6 +49,8 @@ struct Console {
     shown: RefCell<String>,
     keys: RefCell<VecDeque<u8>>,
     naps: Cell<u32>,
+    // Answers to whether it is there; yes when they are used up.
+    there: RefCell<VecDeque<bool>>,
     instructions: Option<u64>,
 }
 
@@ -68,6 +70,9 @@ impl System for Console {
             keys.extend(b"\x04\r");
         }
         keys.pop_front()
+    }
+    fn listens(&self) -> bool {
+        self.there.borrow_mut().pop_front().unwrap_or(true)
     }
     fn idle(&self) {
         self.naps.set(self.naps.get() + 1);
@@ -133,6 +138,9 @@ pub struct Bench {
     pub iommu: FakeIommu,
     pub diary: Diary,
     pub instructions: Option<u64>,
+    /// Whether the console is there after each command typed, and after what is done
+    /// about it.
+    pub there: Vec<bool>,
     keys: Vec<u8>,
 }
 
@@ -146,6 +154,7 @@ impl Bench {
             iommu,
             diary: Diary::default(),
             instructions: None,
+            there: Vec::new(),
             keys: Vec::new(),
         }
     }
@@ -241,6 +250,7 @@ impl Bench {
         args.start(&mut engine);
         let console = Console {
             keys: RefCell::new(self.keys.iter().copied().collect()),
+            there: RefCell::new(self.there.iter().copied().collect()),
             instructions: self.instructions,
             ..Console::default()
         };

@@ -103,3 +103,23 @@ fn however_a_boot_ends_its_devices_are_down_before() {
         assert_eq!(bench.sim.memory().live(), pages);
     }
 }
+
+#[test]
+fn a_console_that_went_with_a_command_is_brought_back() {
+    let mut bench = Bench::new().keys(b"unbind /disk@1\rdevices --json\r");
+    bench.there = vec![false, true];
+    let booted = bench.boot("interactive=1");
+    let of_disk = booted.records("device").into_iter();
+    let states: Vec<_> = of_disk.filter(|device| device["name"] == DISK).collect();
+    assert_eq!(
+        states[0]["state"], "bound",
+        "what was unbound with it is back too"
+    );
+    assert_eq!(booted.ending, Ending::PowerOff(0));
+
+    let mut bench = Bench::new().keys(b"unbind /disk@1\recho on\r");
+    bench.there = vec![false, false];
+    let booted = bench.boot("interactive=1");
+    assert!(!booted.shown.contains("\non\n"));
+    assert_eq!(booted.ending, Ending::PowerOff(1));
+}
