@@ -196,6 +196,30 @@ impl<P: Platform> Controller<P> {
         came_up.map_err(|fault| self.give_up(fault))
     }
 
+    /// Brings it up again after it was shut down, from whatever state it is in.
+    pub fn restart(&self) -> Result<(), Fault> {
+        if let Some(fault) = &*self.broken.lock() {
+            return Err(fault.clone());
+        }
+        let seen = self.registers.read64(CAP);
+        if seen != self.capabilities.0 {
+            return Err(Fault::Register {
+                name: "CAP",
+                expected: self.capabilities.0,
+                seen,
+            });
+        }
+        {
+            let mut queues = self.queues.lock();
+            queues.admin.reset();
+            queues.io.reset();
+        }
+        // Completions from before would look like new ones.
+        self.memory().fill(0, PRP_LISTS, 0);
+        self.enable()?;
+        self.create_io_queues()
+    }
+
     /// Asks for a page of information.
     pub fn identify(&self, what: Identify) -> Result<Vec<u8>, Fault> {
         let at = self.memory().iova().add(ANSWER as u64);

@@ -125,6 +125,14 @@ impl<P: Platform> Bound for BoundNvme<P> {
         }
     }
 
+    fn suspend(&self) -> Result<(), Fault> {
+        self.controller.shut_down()
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        self.controller.restart()
+    }
+
     fn disk(&self) -> Option<&dyn Disk> {
         Some(self)
     }

@@ -66,6 +66,12 @@ impl Queue {
         }
     }
 
+    /// Starts over, in zeroed memory.
+    pub fn reset(&mut self) {
+        (self.tail, self.head, self.phase) = (0, 0, true);
+        self.slots = [Slot::Free; SLOTS];
+    }
+
     /// Commands that may be out at a time.
     pub fn depth(&self) -> usize {
         SLOTS.min(self.entries as usize - 1)

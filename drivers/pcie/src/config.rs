@@ -31,6 +31,9 @@ pub const PREFETCH_BASE_UPPER: usize = 0x28;
 pub const PREFETCH_LIMIT_UPPER: usize = 0x2c;
 /// First capability.
 pub const CAPABILITIES: usize = 0x34;
+/// What of a header software sets besides the Command register, whatever the header's
+/// type: base addresses or a bridge's windows, and a bridge's control.
+pub const SET_BY_SOFTWARE: [usize; 9] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x3c];
 /// Interrupt pin: 1 is INTA, 0 is none.
 pub const INTERRUPT_PIN: usize = 0x3d;
 

@@ -11,8 +11,8 @@ use mastiff_dt::{DmaWindows, InterruptSpec, PropError};
 use spin::Mutex;
 
 use crate::assign::Placed;
-use crate::config::{COMMAND, COMMAND_MASTER, COMMAND_NO_INTX, Config};
-use crate::message::Messages;
+use crate::config::{COMMAND, COMMAND_MASTER, COMMAND_NO_INTX, Config, SET_BY_SOFTWARE};
+use crate::message::{self, Messages};
 
 /// The bits of an offset that name a word in 4 KiB of configuration space.
 const WORD_OF_CONFIG: u16 = 0xffc;
@@ -40,6 +40,14 @@ pub struct Function<P: Platform> {
 struct Registers<M> {
     config: Config<M>,
     messages: Messages<M>,
+    saved: Option<Saved>,
+}
+
+/// What a function's power takes with it.
+struct Saved {
+    command: u16,
+    header: [u32; SET_BY_SOFTWARE.len()],
+    messages: Option<message::Saved>,
 }
 
 impl<P: Platform> Function<P> {
@@ -61,7 +69,51 @@ impl<P: Platform> Function<P> {
             registers: Mutex::new(Registers {
                 messages: Messages::find(&config, &bars),
                 config,
+                saved: None,
             }),
+        }
+    }
+
+    /// Gets ready to lose everything, and loses it: what a resume forgets is missed
+    /// then, also where the power stays on.
+    pub fn suspend(&self) {
+        let mut registers = self.registers.lock();
+        let Registers {
+            config, messages, ..
+        } = &*registers;
+        let command = config.read16(COMMAND);
+        let messages = messages.save(config);
+        config.write16(COMMAND, COMMAND_NO_INTX);
+        let header = SET_BY_SOFTWARE.map(|at| {
+            let value = config.read32(at);
+            config.write32(at, 0);
+            value
+        });
+        registers.saved = Some(Saved {
+            command,
+            header,
+            messages,
+        });
+    }
+
+    /// Brings the function back as it was, from whatever state it is in. The bridges
+    /// above it are back already.
+    pub fn resume(&self) {
+        let mut registers = self.registers.lock();
+        let Some(saved) = registers.saved.take() else {
+            return;
+        };
+        let Registers {
+            config, messages, ..
+        } = &*registers;
+        // Nothing is decoded while base addresses change.
+        config.write16(COMMAND, COMMAND_NO_INTX);
+        for (at, value) in SET_BY_SOFTWARE.into_iter().zip(saved.header) {
+            config.write32(at, value);
+        }
+        config.write16(COMMAND, saved.command);
+        if let Some(saved) = &saved.messages {
+            messages.restore(config, saved);
         }
     }
 
@@ -103,13 +155,17 @@ impl<P: Platform> BusFunction for Function<P> {
     fn set_message(&self, index: u32, address: u64, data: u32) -> Result<(), Fault> {
         self.command(COMMAND_NO_INTX, 0);
         let mut registers = self.registers.lock();
-        let Registers { config, messages } = &mut *registers;
+        let Registers {
+            config, messages, ..
+        } = &mut *registers;
         messages.set(&self.platform, config, index, address, data)
     }
 
     fn clear_message(&self, index: u32) {
         let mut registers = self.registers.lock();
-        let Registers { config, messages } = &mut *registers;
+        let Registers {
+            config, messages, ..
+        } = &mut *registers;
         messages.clear(config, index);
     }
 

@@ -94,6 +94,7 @@ impl<P: Platform> Driver<P> for Pcie {
 
 /// The host, for as long as it is bound.
 struct PcieHost<P: Platform> {
+    // What is behind a bridge comes before it.
     functions: Vec<Arc<Function<P>>>,
 }
 
@@ -102,6 +103,20 @@ impl<P: Platform> Bound for PcieHost<P> {
         for function in &self.functions {
             function.set_master(false);
         }
+    }
+
+    fn suspend(&self) -> Result<(), Fault> {
+        self.quiesce();
+        self.functions
+            .iter()
+            .for_each(|function| function.suspend());
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), Fault> {
+        let from_the_root = self.functions.iter().rev();
+        from_the_root.for_each(|function| function.resume());
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Message interrupts: MSI-X (PCIe Base 7.7.2) where a function has it, else MSI
 //! (7.7.1) with its one guaranteed message.
 
+use alloc::vec::Vec;
+
 use mastiff_core::addr::PhysRange;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Mmio, Platform};
@@ -31,6 +33,12 @@ const ENTRY_ADDRESS_UPPER: usize = 4;
 const ENTRY_DATA: usize = 8;
 const ENTRY_CONTROL: usize = 12;
 const ENTRY_MASKED: u32 = 1;
+
+/// What a function's power takes with it.
+pub struct Saved {
+    control: u16,
+    words: Vec<u32>,
+}
 
 /// How a function sends messages.
 pub enum Messages<M> {
@@ -162,6 +170,57 @@ impl<M: Mmio> Messages<M> {
             }
         }
     }
+
+    /// What is to be brought back, if messages are in use; they are off from here on.
+    pub fn save(&self, config: &Config<M>) -> Option<Saved> {
+        let at = self.capability()?;
+        let control = config.read16(at + CONTROL);
+        let words = match self {
+            Self::MsiX { table, range, .. } => {
+                let table = table.as_ref()?;
+                let words = 0..range.len as usize / 4;
+                words.map(|word| table.read32(4 * word)).collect()
+            }
+            _ => msi_words(at, control)
+                .map(|word| config.read32(word))
+                .collect(),
+        };
+        config.write16(at + CONTROL, control & !(MSI_ENABLE | MSI_X_ENABLE));
+        Some(Saved { control, words })
+    }
+
+    /// Brings it back. The function decodes its BARs.
+    pub fn restore(&self, config: &Config<M>, saved: &Saved) {
+        let Some(at) = self.capability() else { return };
+        match self {
+            Self::MsiX { table, .. } => {
+                for (word, &value) in saved.words.iter().enumerate() {
+                    if let Some(table) = table {
+                        table.write32(4 * word, value);
+                    }
+                }
+            }
+            _ => {
+                for (word, &value) in msi_words(at, saved.control).zip(&saved.words) {
+                    config.write32(word, value);
+                }
+            }
+        }
+        config.write16(at + CONTROL, saved.control);
+    }
+
+    fn capability(&self) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Msi(at) | Self::MsiX { at, .. } => Some(*at),
+        }
+    }
+}
+
+/// Address and data of an MSI capability.
+fn msi_words(at: usize, control: u16) -> impl Iterator<Item = usize> {
+    let count = if control & MSI_64 != 0 { 3 } else { 2 };
+    (0..count).map(move |word| at + MSI_ADDRESS + 4 * word)
 }
 
 fn set_msi<M: Mmio>(config: &Config<M>, at: usize, address: u64, data: u32) -> Result<(), Fault> {

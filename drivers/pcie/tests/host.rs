@@ -7,7 +7,7 @@ use mastiff_core::addr::PhysRange;
 use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::{DmaSetup, Engine, State};
 use mastiff_core::error::Fault;
-use mastiff_core::platform::Mmio;
+use mastiff_core::platform::{Mmio, Platform};
 use mastiff_pcie::Pcie;
 use mastiff_testkit::Sim;
 use mastiff_testkit::bus::Shared;
@@ -461,4 +461,58 @@ fn a_driver_reads_capabilities_of_a_kind() {
     assert_eq!(function.config_read(found[1] + 4), 0x1234_5678);
     assert_eq!(function.config_read(0), 0x1000_1af4);
     assert_eq!(function.capabilities(0x10), []);
+}
+
+/// Everything that software set in the functions' configuration spaces.
+fn settings(machine: &PciMachine) -> Vec<Vec<u32>> {
+    let mut pci = machine.pci.lock().unwrap();
+    let places = [
+        (0, 1, 0),
+        (0, 2, 0),
+        (0, 2, 3),
+        (0, 3, 0),
+        (1, 0, 0),
+        (2, 2, 0),
+    ];
+    let mut words = |(bus, device, function)| {
+        let function = pci.function(bus, device, function).expect("it is there");
+        (1..64)
+            .map(|word| function.config().get32(4 * word))
+            .collect()
+    };
+    places.map(&mut words).to_vec()
+}
+
+#[test]
+fn s27_what_power_took_is_brought_back() {
+    let machine = PciMachine::new(board());
+    let diary = Diary::default();
+    let mut engine = boot(&machine, vec![Do::Interrupt, Do::Mmio(0, 0x100)], &diary);
+    let before = settings(&machine);
+    engine.suspend().unwrap();
+    {
+        let mut pci = machine.pci.lock().unwrap();
+        let card = pci.function(0, 1, 0).unwrap();
+        assert!(!card.is_master());
+        assert_eq!(card.bar_address(0), 0, "it has lost its place");
+        assert!(
+            pci.function(1, 0, 0).is_none(),
+            "its bridge forwards nothing"
+        );
+    }
+    engine.resume().unwrap();
+    assert_eq!(settings(&machine), before);
+    // By MSI-X, by MSI behind a port, by pin behind a bridge.
+    for function in ["00:01.0", "01:00.0", "02:02.0"] {
+        diary.take();
+        let child = engine.device(&name(function)).unwrap().child.as_ref();
+        let window = child.unwrap().function.window(0).unwrap();
+        machine.sim.map_mmio(window).unwrap().write64(0, 1);
+        machine.sim.advance_us(10);
+        machine.sim.irqs().service();
+        assert_eq!(diary.take(), [format!("{}: interrupt", name(function))]);
+        // Quiet again; to the one with MSI-X that is a message, too.
+        machine.sim.map_mmio(window).unwrap().write64(0, 0);
+        machine.sim.irqs().service();
+    }
 }
