@@ -12,7 +12,7 @@ use core::marker::PhantomData;
 use mastiff_arm_timer::ArmTimer;
 use mastiff_core::driver::Driver;
 use mastiff_core::policy::Policy;
-use mastiff_edu::Edu;
+use mastiff_edu::{Edu, EduManaged};
 use mastiff_fixed_clock::FixedClock;
 use mastiff_fixed_factor_clock::FixedFactorClock;
 use mastiff_gic::Gic;
@@ -48,6 +48,7 @@ impl<M: Machine, C: Cpu> Drivers<M, C> {
     pub const LIST: &'static [&'static dyn Driver<M>] = &[
         &Nvme,
         &Edu,
+        &EduManaged,
         &Pcie,
         &Pl011,
         &C::TIMER,

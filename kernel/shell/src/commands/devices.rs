@@ -69,6 +69,22 @@ pub fn rescan<P: Platform>(
     change(shell, out, Engine::rescan)
 }
 
+pub fn suspend<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    change(shell, out, Engine::suspend)
+}
+
+pub fn resume<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    change(shell, out, Engine::resume)
+}
+
 pub fn driver<P: Platform>(
     shell: &mut Shell<'_, P>,
     arguments: &[&str],
@@ -104,13 +120,14 @@ fn change<P: Platform>(
     out: &mut Vec<Record>,
     action: impl FnOnce(&mut Engine<P>) -> Result<(), Fault>,
 ) -> Result<(), Failure> {
-    let devices = shell.engine.devices();
-    let before: BTreeMap<Box<str>, &str> = devices
-        .map(|device| (device.name.clone(), device.state.name()))
+    let state = |device: &DeviceRecord| (device.state, device.suspended);
+    let before: BTreeMap<Box<str>, _> = shell
+        .devices()
+        .map(|device| (device.name.clone(), state(&device)))
         .collect();
     let result = action(&mut shell.engine);
     let after = shell.devices();
-    let changed = after.filter(|device| before.get(&device.name) != Some(&device.state));
+    let changed = after.filter(|device| before.get(&device.name) != Some(&state(device)));
     out.extend(changed.map(Record::Device));
     // What stood on a bus that was unbound is no device any more.
     for name in before.keys() {

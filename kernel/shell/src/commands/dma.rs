@@ -4,10 +4,11 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::Iova;
+use mastiff_core::driver::DmaTest;
 use mastiff_core::platform::Platform;
 
 use super::{Failure, device, number, wrong_words};
-use crate::records::{DataRecord, Record};
+use crate::records::{DataRecord, DmaRecord, Record};
 use crate::shell::Shell;
 
 /// What `dma read` takes where no length is given.
@@ -47,6 +48,11 @@ pub fn dma<P: Platform>(
                 Err(Failure::new("its DMA is not right; see above"))
             }
         }
+        ["begin", name] => {
+            master(shell, name)?.begin()?;
+            Ok(())
+        }
+        ["finish", name] => finish(shell, name, out),
         ["read", name, iova] => read(shell, name, iova, SHOWN, out),
         ["read", name, iova, bytes] => {
             let bytes = number(bytes, "the number of bytes")?;
@@ -72,6 +78,32 @@ fn verify_all<P: Platform>(shell: &mut Shell<'_, P>, out: &mut Vec<Record>) -> R
     }
 }
 
+/// The master of this name, if it is bound and can be told to do DMA.
+fn master<'a, P: Platform>(
+    shell: &'a Shell<'_, P>,
+    name: &str,
+) -> Result<&'a dyn DmaTest, Failure> {
+    let device = device(shell, name)?;
+    let master = device.bound().and_then(|bound| bound.dma_test());
+    master.ok_or_else(|| {
+        Failure::new(format!(
+            "{} is no bound master that can be told what to do",
+            device.name
+        ))
+    })
+}
+
+fn finish<P: Platform>(
+    shell: &Shell<'_, P>,
+    name: &str,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let proof = master(shell, name)?.finish()?;
+    let name = &device(shell, name)?.name;
+    out.push(Record::Dma(DmaRecord::good(name, "verify", &proof)));
+    Ok(())
+}
+
 fn read<P: Platform>(
     shell: &Shell<'_, P>,
     name: &str,
@@ -85,17 +117,10 @@ fn read<P: Platform>(
         )));
     }
     let at = number(iova, "the address")?;
-    let device = device(shell, name)?;
-    let master = device.bound().and_then(|bound| bound.dma_test());
-    let master = master.ok_or_else(|| {
-        Failure::new(format!(
-            "{} is no bound master that can be aimed",
-            device.name
-        ))
-    })?;
+    let master = master(shell, name)?;
     let data = master.read_at(Iova(at), bytes as u32)?;
     out.push(Record::Data(DataRecord {
-        device: device.name.clone(),
+        device: device(shell, name)?.name.clone(),
         space: "memory",
         at,
         data,

@@ -6,6 +6,7 @@ mod devices;
 mod dma;
 mod iommu;
 mod machine;
+mod space;
 mod supply;
 mod table;
 
@@ -57,6 +58,9 @@ pub(crate) fn run<P: Platform>(
     let (fewest, most) = command.count;
     if arguments.len() < fewest || arguments.len() > most {
         return Err(usage(&command));
+    }
+    if command.awake && shell.engine.is_suspended() {
+        return Err(Failure::new("the devices are suspended; `resume` first"));
     }
     (command.action)(shell, arguments, out)
 }

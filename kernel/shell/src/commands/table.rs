@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::platform::Platform;
 
-use super::{Failure, devices, dma, help, iommu, machine, supply};
+use super::{Failure, devices, dma, help, iommu, machine, space, supply};
 use crate::records::Record;
 use crate::shell::Shell;
 
@@ -22,6 +22,8 @@ pub struct Command<P: Platform> {
     pub nothing: &'static str,
     /// Fewest and most arguments.
     pub count: (usize, usize),
+    /// Whether it has devices do something.
+    pub awake: bool,
     pub action: Action<P>,
 }
 
@@ -40,12 +42,18 @@ impl<P: Platform> Command<P> {
             more: "",
             nothing: "",
             count,
+            awake: false,
             action,
         }
     }
 
     fn more(mut self, more: &'static str) -> Self {
         self.more = more;
+        self
+    }
+
+    fn awake(mut self) -> Self {
+        self.awake = true;
         self
     }
 
@@ -59,12 +67,12 @@ impl<P: Platform> Command<P> {
 pub fn table<P: Platform>() -> Vec<Command<P>> {
     let mut all = Vec::from(devices());
     all.extend(iommus());
-    all.extend(masters());
+    all.extend(masters().map(Command::awake));
     all.extend(machine());
     all
 }
 
-fn devices<P: Platform>() -> [Command<P>; 9] {
+fn devices<P: Platform>() -> [Command<P>; 11] {
     [
         Command::new(
             "help",
@@ -152,6 +160,29 @@ fn devices<P: Platform>() -> [Command<P>; 9] {
         .more("Those that failed too. Shows every device whose state changed.")
         .nothing("nothing changed"),
         Command::new(
+            "suspend",
+            "",
+            (0, 0),
+            devices::suspend,
+            "suspend every device, users first",
+        )
+        .more(
+            "Each is brought to rest and cut off on its bus, then what was on for it goes\n\
+             off. If one refuses, the others are resumed. Shows every device that is\n\
+             suspended.",
+        ),
+        Command::new(
+            "resume",
+            "",
+            (0, 0),
+            devices::resume,
+            "resume every device, suppliers first",
+        )
+        .more(
+            "One that does not come back is unbound, and so are its users. Shows every\n\
+             device whose state changed.",
+        ),
+        Command::new(
             "isolation",
             "",
             (0, 0),
@@ -223,20 +254,35 @@ fn iommus<P: Platform>() -> [Command<P>; 6] {
     ]
 }
 
-fn masters<P: Platform>() -> [Command<P>; 3] {
+fn masters<P: Platform>() -> [Command<P>; 4] {
     [
         Command::new(
             "dma",
-            "verify [device] | read <device> <iova> [bytes]",
+            "verify [device] | begin|finish <device> | read <device> <iova> [bytes]",
             (1, 4),
             dma::dma,
             "prove a master's DMA; aim it at an address",
         )
         .more(
             "verify moves a pattern with the device, or with every one that can, and\n\
-             compares each byte. read aims a device that can be aimed, mapped or not, and\n\
-             shows what it says that it read, 64 bytes unless told otherwise; an IOMMU\n\
-             that stopped it has a line in `faults`.",
+             compares each byte. begin starts that and leaves the device at work; finish\n\
+             waits for it and compares. read aims a device that can be aimed, mapped or\n\
+             not, and shows what it says that it read, 64 bytes unless told otherwise; an\n\
+             IOMMU that stopped it has a line in `faults`.",
+        ),
+        Command::new(
+            "space",
+            "<device> attach <space> | detach | map|unmap|read <iova> | switch <n>",
+            (2, 3),
+            space::space,
+            "a master that manages its IOMMU by itself",
+        )
+        .more(
+            "Only with a driver that does, as edu-managed by driver.override=. Its spaces\n\
+             map the same addresses to different memory, so that the bytes tell which one\n\
+             the device went through. read has it read a page and write it back where each\n\
+             space has one for that; switch does so n times, and exchanges the spaces under\n\
+             it all the while. A dash for a space: the IOMMU let nothing pass.",
         ),
         Command::new(
             "disk",

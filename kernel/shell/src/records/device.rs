@@ -23,6 +23,8 @@ pub struct DeviceRecord {
     pub driver: Option<&'static str>,
     /// Its state.
     pub state: &'static str,
+    /// Whether it is bound and suspended.
+    pub suspended: bool,
     /// Tries by the engine.
     pub attempts: u32,
     /// How often its driver was entered.
@@ -141,6 +143,7 @@ impl DeviceRecord {
             compatible,
             driver: engine.driver_of(device),
             state: device.state.name(),
+            suspended: engine.is_suspended() && device.bound().is_some(),
             attempts: device.attempts,
             probes: device.probes,
             waited: waited(tree, &device.waited),

@@ -60,6 +60,25 @@ impl DmaRecord {
     }
 }
 
+/// What a master that has address spaces of its own was told, or saw.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpaceRecord {
+    /// The master.
+    pub device: Box<str>,
+    /// `attach`, `detach`, `map`, `unmap`, `read`, `switch`.
+    pub op: &'static str,
+    /// The space that it goes through now.
+    pub attached: Option<&'static str>,
+    /// The address that it was about.
+    pub iova: Option<u64>,
+    /// The space whose memory the device read.
+    pub read: Option<&'static str>,
+    /// The space through which what it had read came back.
+    pub written: Option<&'static str>,
+    /// How often spaces were exchanged while the device was reading.
+    pub switches: u32,
+}
+
 /// Bytes that were read.
 #[derive(Clone, Debug, Serialize)]
 pub struct DataRecord {

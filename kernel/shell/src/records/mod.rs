@@ -13,7 +13,7 @@ mod supply;
 pub use device::{
     CauseRecord, DeviceRecord, DriverRecord, NodeRecord, PropertyRecord, WaitedRecord, WhyRecord,
 };
-pub use dma::{DataRecord, DmaRecord};
+pub use dma::{DataRecord, DmaRecord, SpaceRecord};
 pub use iommu::{
     DomainRecord, EntryRecord, FaultRecord, FieldRecord, IommuRecord, LevelRecord, PartRecord,
     StreamRecord, StreamRef, WalkRecord,
@@ -59,6 +59,8 @@ pub enum Record {
     Fault(FaultRecord),
     /// One verified transfer.
     Dma(DmaRecord),
+    /// What a master with spaces of its own was told, or saw.
+    Space(SpaceRecord),
     /// Bytes that were read.
     Data(DataRecord),
     /// What is switched on and off for others.

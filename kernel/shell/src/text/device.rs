@@ -14,6 +14,10 @@ use crate::records::{
 pub fn device(record: &DeviceRecord) -> View {
     let streams = record.streams.iter().map(|id| format!("{id:#x}"));
     let waited = record.waited.iter().map(|waited| &waited.on);
+    let state = match record.suspended {
+        true => "suspended",
+        false => record.state,
+    };
     View::Row(
         &[
             "device",
@@ -27,7 +31,7 @@ pub fn device(record: &DeviceRecord) -> View {
         Vec::from([
             record.name.clone().into_string(),
             record.driver.unwrap_or("-").into(),
-            record.state.into(),
+            state.into(),
             record.domain.into(),
             list(streams),
             format!("{}", record.attempts),

@@ -8,7 +8,7 @@ use super::View;
 use super::format::{count, dump, size};
 use crate::records::{
     BootRecord, CommandRecord, DataRecord, DmaRecord, IrqRecord, LogRecord, MemoryRecord,
-    StepRecord, UptimeRecord,
+    SpaceRecord, StepRecord, UptimeRecord,
 };
 
 pub fn boot(record: &BootRecord) -> View {
@@ -61,6 +61,24 @@ pub fn proof(record: &DmaRecord) -> String {
     }
     text.push('\n');
     text
+}
+
+pub fn space(record: &SpaceRecord) -> View {
+    let dash = |space: Option<&'static str>| space.unwrap_or("-").into();
+    View::Row(
+        &[
+            "master", "space", "did", "IOVA", "read", "wrote", "switches",
+        ],
+        Vec::from([
+            record.device.clone().into_string(),
+            dash(record.attached),
+            record.op.into(),
+            record.iova.map_or("-".into(), |iova| format!("{iova:#x}")),
+            dash(record.read),
+            dash(record.written),
+            format!("{}", record.switches),
+        ]),
+    )
 }
 
 pub fn data(record: &DataRecord) -> View {

@@ -67,6 +67,7 @@ fn view(record: &Record) -> View {
         Record::Fault(fault) => iommu::fault(fault),
         Record::Boot(boot) => machine::boot(boot),
         Record::Dma(dma) => View::Lines(proof(dma)),
+        Record::Space(space) => machine::space(space),
         Record::Data(data) => machine::data(data),
         Record::Switch(switch) => supply::switch(switch),
         Record::Irq(irq) => machine::irq(irq),

@@ -4,12 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use mastiff_core::addr::{Iova, PhysAddr, PhysRange};
 use mastiff_core::bus::{BusFunction, Child, PciId};
 use mastiff_core::dma::{Bidirectional, Dma, DmaBuffer};
-use mastiff_core::driver::{Bound, Disk, DmaProof, DmaTest, Driver, Match};
+use mastiff_core::driver::{Bound, Disk, DmaProof, DmaTest, Driver, Match, Seen, Spaces};
 use mastiff_core::engine::Engine;
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::iommu::{Access, FaultLog, FaultReport};
@@ -358,6 +358,7 @@ impl Driver<Sim> for MasterDriver {
             _dma: dma,
             sim: self.sim.clone(),
             diary: self.diary.clone(),
+            attached: Mutex::default(),
         }))
     }
 }
@@ -373,6 +374,7 @@ struct Master {
     _dma: Dma<Sim>,
     sim: Sim,
     diary: Diary,
+    attached: Mutex<Option<usize>>,
 }
 
 impl Master {
@@ -413,9 +415,64 @@ impl Bound for Master {
     fn dma_test(&self) -> Option<&dyn DmaTest> {
         (self.is != Is::Mute).then_some(self)
     }
+    fn spaces(&self) -> Option<&dyn Spaces> {
+        (self.is == Is::Engine).then_some(self)
+    }
+}
+
+/// Spaces that are nowhere but in the numbers that it answers with.
+impl Spaces for Master {
+    fn names(&self) -> &'static [&'static str] {
+        &["a", "b"]
+    }
+    fn attached(&self) -> Option<usize> {
+        *self.attached.lock().unwrap()
+    }
+    fn attach(&self, space: usize) -> Result<(), Fault> {
+        *self.attached.lock().unwrap() = Some(space);
+        Ok(())
+    }
+    fn detach(&self) {
+        *self.attached.lock().unwrap() = None;
+    }
+    fn map(&self, at: Iova) -> Result<(), Fault> {
+        self.diary.note(format_args!("{}: map {at}", self.name));
+        Ok(())
+    }
+    fn unmap(&self, iova: Iova) -> Result<(), Fault> {
+        Err(Fault::NotMapped { iova })
+    }
+    fn transfer(&self, at: Iova) -> Result<Seen, Fault> {
+        Ok(Seen {
+            at,
+            read: self.attached(),
+            written: self.attached(),
+            switches: 0,
+        })
+    }
+    fn switch(&self) -> Result<Seen, Fault> {
+        let before = self.attached().ok_or(Fault::Revoked)?;
+        self.attach(1 - before)?;
+        Ok(Seen {
+            at: Iova(0x1000),
+            read: Some(before),
+            written: self.attached(),
+            switches: 1,
+        })
+    }
 }
 
 impl DmaTest for Master {
+    fn begin(&self) -> Result<(), Fault> {
+        self.diary.note(format_args!("{}: begin", self.name));
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<DmaProof, Fault> {
+        self.diary.note(format_args!("{}: finish", self.name));
+        self.round_trip()
+    }
+
     fn round_trip(&self) -> Result<DmaProof, Fault> {
         let sent = [0x5a; 64];
         self.buffer.write(0, &sent);

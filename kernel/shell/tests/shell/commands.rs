@@ -88,11 +88,11 @@ fn wrong_arguments_get_one_clear_line() {
         ("faults x", "usage: faults"),
         (
             "dma",
-            "usage: dma verify [device] | read <device> <iova> [bytes]",
+            "usage: dma verify [device] | begin|finish <device> | read <device> <iova> [bytes]",
         ),
         (
             "dma frob",
-            "usage: dma verify [device] | read <device> <iova> [bytes]",
+            "usage: dma verify [device] | begin|finish <device> | read <device> <iova> [bytes]",
         ),
         ("dma verify nobody", no_device),
         (
@@ -118,7 +118,7 @@ fn wrong_arguments_get_one_clear_line() {
         ),
         (
             "dma read /bus@3 0",
-            "/bus@3 is no bound master that can be aimed",
+            "/bus@3 is no bound master that can be told what to do",
         ),
         (
             "disk /disk@1",
@@ -605,4 +605,103 @@ fn the_main_job_is_a_command_too() {
             .shown
             .ends_with("run: not every master's DMA was proved; see above\n")
     );
+}
+
+#[test]
+fn a_master_is_left_at_work() {
+    let bench = Bench::new();
+    let booted = bench.run("dma begin engine@2; unbind disk@1; dma finish engine@2");
+    assert_eq!(booted.ending, Ending::PowerOff(0), "{}", booted.shown);
+    let diary = bench.diary.take();
+    let at = |line: &str| diary.iter().position(|known| known == line).expect(line);
+    assert!(at("/engine@2: begin") < at("/disk@1: quiesce"));
+    assert!(at("/disk@1: quiesce") < at("/engine@2: finish"));
+    assert!(fails("dma begin orphan@4").contains("no bound master"));
+}
+
+#[test]
+fn spaces_are_attached_and_switched() {
+    let text = shows("space engine@2 attach b; space engine@2 read 0x2000; space engine@2 detach");
+    assert!(
+        text.contains("/engine@2  b      read  0x2000  b     b"),
+        "{text}"
+    );
+    let booted = Bench::new().run("space engine@2 attach a; space engine@2 switch 3 --json");
+    let seen = booted.records("space");
+    let columns = |name| {
+        seen.iter()
+            .map(|seen| seen[name].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(columns("read"), [json!("a"), json!("b"), json!("a")]);
+    assert_eq!(columns("written"), [json!("b"), json!("a"), json!("b")]);
+    assert_eq!(columns("attached"), columns("written"));
+    assert_eq!(seen[0]["switches"], 1);
+    for (command, said) in [
+        (
+            "space disk@1 detach",
+            "/disk@1 has no address spaces of its own",
+        ),
+        ("space engine@2 attach c", "no space c; there are: a, b"),
+        (
+            "space engine@2 map here",
+            "the address must be a number, not here",
+        ),
+        (
+            "space engine@2 switch 0",
+            "1 to 1000 transfers can be made at a time",
+        ),
+        (
+            "space engine@2 switch 1001",
+            "1 to 1000 transfers can be made at a time",
+        ),
+    ] {
+        assert_eq!(fails(command), said);
+    }
+    assert!(fails("space engine@2 unmap 0x1000").contains("0x1000"));
+    assert!(fails("space engine@2 nonsense").starts_with("usage: space"));
+}
+
+#[test]
+fn suspended_devices_are_shown_and_left_alone() {
+    let booted = Bench::new().run("suspend --json; devices; resume --json; dma verify");
+    assert_eq!(booted.ending, Ending::PowerOff(0), "{}", booted.shown);
+    let devices = booted.records("device");
+    let (suspended, resumed) = devices.split_at(devices.len() / 2);
+    assert!(
+        suspended
+            .iter()
+            .all(|device| device["suspended"] == true && device["state"] == "bound")
+    );
+    assert!(
+        resumed
+            .iter()
+            .all(|device| device["suspended"] == false && device["state"] == "bound")
+    );
+    assert_eq!(suspended.len(), resumed.len());
+    assert!(suspended.iter().any(|device| device["name"] == ENGINE));
+    assert!(booted.text().contains("suspended"));
+    for command in [
+        "dma verify",
+        "disk disk@1 hash",
+        "run",
+        "space engine@2 detach",
+    ] {
+        let booted = Bench::new().run(&format!("suspend; {command}"));
+        assert_eq!(booted.ending, Ending::PowerOff(1));
+        assert!(
+            booted
+                .shown
+                .contains(&format!("{command}: the devices are suspended"))
+        );
+    }
+    let booted = Bench::new().run("suspend; unbind disk@1");
+    assert!(
+        booted
+            .shown
+            .contains("unbind disk@1: the devices are suspended"),
+        "{}",
+        booted.shown
+    );
+    assert!(fails("resume").contains("not suspended"));
 }

@@ -14,7 +14,7 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "device",
-        "name compatible driver state attempts probes waited cause iommu streams group domain \
+        "name compatible driver state suspended attempts probes waited cause iommu streams group domain \
          decision order",
     ),
     ("why", "device driver state waited cause decision"),
@@ -34,6 +34,7 @@ const FIELDS: &[(&str, &str)] = &[
         "iommu event stream device driver iova access stage count detail",
     ),
     ("dma", "device op bytes iova pa sha256 ok error"),
+    ("space", "device op attached iova read written switches"),
     ("data", "device space at data"),
     ("switch", "name class supplier users on rate"),
     ("irq", "intid count device"),
@@ -64,7 +65,7 @@ fn all() -> Booted {
     bench.boot(&format!(
         "report=json run=\"help; devices; why orphan@4; why disk@1; isolation; tree; driver list; \
          iommu; streams; ste iommu@1000000 5; walk disk@1 {iova}; domains; \
-         dma read engine@2 0xabcd000; faults; dma verify; clocks; irqs; mem; dmesg; uptime; \
+         dma read engine@2 0xabcd000; faults; space engine@2 attach b; dma verify; clocks; irqs; mem; dmesg; uptime; \
          unbind iommu@1000000\""
     ))
 }
