@@ -90,13 +90,22 @@ impl BootArgs {
         }
         for (device, driver) in &self.overrides {
             if let Err(fault) = engine.override_driver(device, driver) {
-                log::warn!("driver.override={device}:{driver}: {fault}");
+                log::error!("driver.override={device}:{driver}: {fault}");
             }
         }
         engine.start();
         for failed in engine.failed_overrides() {
-            log::warn!("{failed}");
+            log::error!("{failed}");
         }
+    }
+
+    /// Whether every device that is to have a certain driver has it. Where one does
+    /// not, what was asked for is not what happens, whatever else succeeds.
+    pub(crate) fn has_its_drivers<P: Platform>(&self, engine: &Engine<P>) -> bool {
+        let drivers = engine.drivers();
+        let known = |name: &String| drivers.iter().any(|driver| driver.name == name);
+        self.overrides.iter().all(|(_, driver)| known(driver))
+            && engine.failed_overrides().is_empty()
     }
 
     /// `Err(None)` for an unknown name, `Err(Some(_))` for a value that is not one

@@ -37,6 +37,8 @@ pub struct Shell<'s, P: Platform> {
     pub(crate) interactive: bool,
     /// Instructions and microseconds at the first verified block.
     pub(crate) first_block: Option<(Option<u64>, u64)>,
+    /// Every device has the driver that the command line wants it to have.
+    sound: bool,
     /// Set by the command that ends it all.
     pub(crate) ending: Option<Ending>,
 }
@@ -45,6 +47,7 @@ impl<'s, P: Platform> Shell<'s, P> {
     /// A shell over an engine that has started.
     pub fn new(engine: Engine<P>, system: &'s dyn System, args: &BootArgs) -> Self {
         Self {
+            sound: args.has_its_drivers(&engine),
             engine,
             system,
             records: args.records,
@@ -61,7 +64,7 @@ impl<'s, P: Platform> Shell<'s, P> {
         let ok = match run {
             Some(commands) => self.run(commands),
             None => self.main_job(),
-        };
+        } && self.sound;
         if self.records {
             self.report_state();
         }

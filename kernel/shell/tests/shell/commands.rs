@@ -705,3 +705,13 @@ fn suspended_devices_are_shown_and_left_alone() {
     );
     assert!(fails("resume").contains("not suspended"));
 }
+
+#[test]
+fn a_driver_that_a_device_cannot_have_fails_the_boot() {
+    for wrong in ["engine@2:nobody", "engine@2:disk", "nothing@7:engine"] {
+        let booted = Bench::new().boot(&format!("driver.override={wrong} run=uptime"));
+        assert_eq!(booted.ending, Ending::PowerOff(1), "{wrong}");
+    }
+    let booted = Bench::new().boot("driver.override=engine@2:engine run=uptime");
+    assert_eq!(booted.ending, Ending::PowerOff(0));
+}
