@@ -6,7 +6,7 @@
 //! one between the words that do not count yet and the one that makes them count,
 //! and one after that.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -43,6 +43,8 @@ pub(crate) struct Streams<P: Machine> {
     pub table: StreamTable<P>,
     /// Every stream whose entry may let something pass.
     live: BTreeMap<StreamId, Live<P>>,
+    /// Streams that abort because of what they did, until they are attached anew.
+    quarantined: BTreeSet<StreamId>,
 }
 
 struct Live<P: Machine> {
@@ -53,8 +55,11 @@ struct Live<P: Machine> {
 
 impl<P: Machine> Streams<P> {
     pub fn new(table: StreamTable<P>) -> Self {
-        let live = BTreeMap::new();
-        Self { table, live }
+        Self {
+            table,
+            live: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+        }
     }
 
     pub fn live(&self) -> Vec<StreamId> {
@@ -63,6 +68,10 @@ impl<P: Machine> Streams<P> {
 
     pub fn count(&self) -> u64 {
         self.live.len() as u64
+    }
+
+    pub fn quarantined(&self) -> u64 {
+        self.quarantined.len() as u64
     }
 
     /// The context that a stream goes through.
@@ -89,18 +98,16 @@ impl<P: Machine> Smmu<P> {
         };
         let mut streams = self.streams.lock();
         self.require_running()?;
-        let Streams { table, live } = &mut *streams;
+        let Streams { table, live, .. } = &mut *streams;
         if live
             .get(&stream)
             .is_some_and(|known| known.settled && known.route.same(&route))
         {
             return Ok(());
         }
-        if table.reach(stream)? == Reached::New {
-            self.run([Command::cfgi_ste(stream.0, false)])?;
-            table.announced(stream);
-        }
+        self.reach(table, stream)?;
         let old = self.abort(&mut streams, stream)?;
+        streams.quarantined.remove(&stream);
         // From the first store on the hardware may know of the route: whatever
         // fails, it is held until the stream is known to abort again.
         streams.live.insert(
@@ -121,6 +128,15 @@ impl<P: Machine> Smmu<P> {
         installed
     }
 
+    /// Makes sure that the stream has an entry that the hardware knows of.
+    fn reach(&self, table: &mut StreamTable<P>, stream: StreamId) -> Result<(), Fault> {
+        if table.reach(stream)? == Reached::New {
+            self.run([Command::cfgi_ste(stream.0, false)])?;
+            table.announced(stream);
+        }
+        Ok(())
+    }
+
     fn install(&self, streams: &mut Streams<P>, stream: StreamId, ste: &Ste) -> Result<(), Fault> {
         streams.table.write_body(stream, ste)?;
         self.run([Command::cfgi_ste(stream.0, true)])?;
@@ -137,6 +153,19 @@ impl<P: Machine> Smmu<P> {
     pub fn block(&self, stream: StreamId) -> Result<(), Fault> {
         let mut streams = self.streams.lock();
         let old = self.abort(&mut streams, stream)?;
+        streams.quarantined.remove(&stream);
+        drop(streams);
+        drop(old);
+        Ok(())
+    }
+
+    /// Has a stream abort in silence for what it did, whether somebody attached it or
+    /// not.
+    pub fn quarantine(&self, stream: StreamId) -> Result<(), Fault> {
+        let mut streams = self.streams.lock();
+        self.reach(&mut streams.table, stream)?;
+        let old = self.abort(&mut streams, stream)?;
+        streams.quarantined.insert(stream);
         drop(streams);
         drop(old);
         Ok(())

@@ -20,14 +20,16 @@ impl<P: Machine> Smmu<P> {
             }
         }
         let (commands, syncs) = self.commands.issued();
+        let streams = self.streams.lock();
         Status {
             features: self.features.words(),
-            streams_attached: self.streams.lock().count(),
+            streams_attached: streams.count(),
             domains: self.counters.domains.get(),
             commands,
             syncs,
             events: self.counters.events.get(),
             errors: self.counters.errors.get(),
+            quarantined: streams.quarantined(),
         }
     }
 

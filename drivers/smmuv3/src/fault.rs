@@ -15,6 +15,7 @@ use crate::queue::Recovery;
 use crate::smmu::{Smmu, State};
 use crate::spec::Event;
 use crate::spec::registers as regs;
+use crate::storm::BURST;
 
 /// Number of global errors, from bit 0 on.
 const ERRORS: u32 = 11;
@@ -48,8 +49,7 @@ impl<P: Machine> Smmu<P> {
             }
             for event in &events[..now.count] {
                 self.counters.events.add();
-                let (node, name) = (self.identity.node, self.name());
-                self.identity.faults.report(node, name, report(event));
+                self.hear(event);
             }
             taken += now.count;
             if now.count == 0 {
@@ -59,6 +59,37 @@ impl<P: Machine> Smmu<P> {
                 return self.call_again();
             }
         }
+    }
+
+    /// Reports an event, and cuts its stream off if it is one too many.
+    fn hear(&self, event: &Event) {
+        let (node, name) = (self.identity.node, self.name());
+        let faults = &self.identity.faults;
+        faults.report_with(node, name, report(event), || self.explain(event));
+        let stream = StreamId(event.stream());
+        if !self.storms.lock().note(stream, self.platform.now()) {
+            return;
+        }
+        match self.quarantine(stream) {
+            Ok(()) => faults.report(node, name, quarantined(stream)),
+            Err(fault) => log::error!("{name}: stream {stream} storms on: {fault}"),
+        }
+    }
+
+    /// What is known of where an event came from.
+    fn explain(&self, event: &Event) -> String {
+        let stream = StreamId(event.stream());
+        let streams = self.streams.lock();
+        let config = match streams.table.read(stream) {
+            Ok(Some((_, ste))) => ste.config(),
+            _ => "none",
+        };
+        let mut words = format!("its entry: {config}");
+        if let (Some(context), Some(iova)) = (streams.context(stream), event.input_address()) {
+            words.push_str(", ");
+            words.push_str(&context.explain(Iova(iova)));
+        }
+        words
     }
 
     /// A master that faults faster than its events are reported must not keep this
@@ -113,7 +144,8 @@ impl<P: Machine> Smmu<P> {
             _ if failed => Err(self.not_running()),
             Some(Ok(Recovery::Skipped(command))) => {
                 let [low, high] = command.0;
-                log::error!("{name}: skipped the illegal command {high:#x} {low:#x}");
+                let command = command.name();
+                log::error!("{name}: refused and skipped: {command} ({high:#x} {low:#x})");
                 Ok(())
             }
             Some(Err(fault)) => Err(fault),
@@ -168,6 +200,18 @@ pub(crate) fn report(event: &Event) -> FaultReport {
         access,
         stage: event.stage().unwrap_or(0),
         detail: detail(event),
+    }
+}
+
+/// What the fault log has of a stream that was cut off.
+fn quarantined(stream: StreamId) -> FaultReport {
+    FaultReport {
+        event: "QUARANTINED",
+        stream: Some(stream),
+        iova: None,
+        access: Access::Unknown,
+        stage: 0,
+        detail: format!("{BURST} faults at once: it aborts until it is attached anew"),
     }
 }
 

@@ -24,7 +24,7 @@
 //! - `domain`: CDs, ASIDs, mapping, and the invalidation that follows unmapping
 //! - `smmu`, `attach`, `describe`: the instance, its streams, what people see of it
 //! - `init`: on and off, in the architecture's order
-//! - `fault`: events and global errors
+//! - `fault`, `storm`: events and global errors, and masters that never stop
 //! - `bind`: the device tree's side
 //!
 //! Not here: stage 2, substreams, ATS and page requests, stalling, message
@@ -45,6 +45,7 @@ mod memory;
 mod queue;
 mod smmu;
 pub mod spec;
+mod storm;
 mod stream_table;
 mod window;
 

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use mastiff_core::addr::StreamId;
@@ -16,8 +17,9 @@ use crate::bind::Machine;
 use crate::domain::{Asids, Context, IdentityDomain, PagingDomain};
 use crate::features::{Features, INPUT_BITS};
 use crate::memory::Reach;
-use crate::queue::{CommandQueue, EventQueue};
+use crate::queue::{CommandQueue, EventQueue, Extent};
 use crate::spec::{Access, Command};
+use crate::storm::Storms;
 use crate::stream_table::StreamTable;
 use crate::window::Window;
 
@@ -58,6 +60,7 @@ pub(crate) struct Smmu<P: Machine> {
     pub events: Mutex<EventQueue<P>>,
     pub streams: Mutex<Streams<P>>,
     pub asids: Mutex<Asids>,
+    pub storms: Mutex<Storms>,
     /// Held from reading the active errors until they are acknowledged.
     pub errors: Mutex<()>,
     pub counters: Counters,
@@ -116,6 +119,7 @@ impl<P: Machine> Smmu<P> {
             events: Mutex::new(events),
             streams: Mutex::new(Streams::new(table)),
             asids: Mutex::new(Asids::new(features.asid_bits)),
+            storms: Mutex::new(Storms::new()),
             errors: Mutex::new(()),
             counters: Counters::default(),
             event_irq: AtomicU32::new(0),
@@ -181,6 +185,7 @@ impl<P: Machine> Smmu<P> {
         Batch {
             smmu: self,
             skipped,
+            first: Cell::new(u64::MAX),
         }
     }
 
@@ -194,6 +199,8 @@ impl<P: Machine> Smmu<P> {
 pub(crate) struct Batch<'a, P: Machine> {
     smmu: &'a Smmu<P>,
     skipped: u64,
+    // Where its first command is, once there is one.
+    first: Cell<u64>,
 }
 
 impl<'a, P: Machine> Batch<'a, P> {
@@ -207,7 +214,11 @@ impl<'a, P: Machine> Batch<'a, P> {
         let smmu = self.smmu;
         match smmu.state() {
             State::Commands | State::Running => {
-                smmu.commands.push(count, commands, || smmu.serve_errors())
+                let extent = smmu
+                    .commands
+                    .push(count, commands, || smmu.serve_errors())?;
+                self.first.set(self.first.get().min(extent.first));
+                Ok(())
             }
             State::Stopped | State::Suspended => Ok(()),
             _ => Err(smmu.not_running()),
@@ -220,24 +231,33 @@ impl<'a, P: Machine> Batch<'a, P> {
     #[inline]
     pub fn sync(&self, count: usize, commands: impl Iterator<Item = Command>) -> Result<(), Fault> {
         let smmu = self.smmu;
-        match smmu.state() {
-            State::Commands | State::Running => {
-                smmu.commands
-                    .sync(count, commands, || smmu.serve_errors())?;
-            }
+        let extent = match smmu.state() {
+            State::Commands | State::Running => smmu
+                .commands
+                .sync(count, commands, || smmu.serve_errors())?,
             State::Stopped | State::Suspended => return Ok(()),
             _ => return Err(smmu.not_running()),
-        }
+        };
         if smmu.commands.skipped() == self.skipped {
             return Ok(());
         }
-        // One of the commands that the hardware refused meanwhile may have been of
-        // this batch.
-        Err(Fault::Device {
-            during: "a batch of commands",
-            status: "CERROR_ILL",
-            code: 1,
-        })
+        self.check(extent)
+    }
+
+    /// Commands were refused meanwhile: whether one of them was of this batch. The
+    /// others' batches are none the worse.
+    #[cold]
+    fn check(&self, last: Extent) -> Result<(), Fault> {
+        let first = self.first.get().min(last.first);
+        let extent = Extent { first, ..last };
+        match self.smmu.commands.refused(self.skipped, extent) {
+            None => Ok(()),
+            Some(command) => Err(Fault::Device {
+                during: command.name(),
+                status: "CERROR_ILL: the SMMU refused the command",
+                code: command.0[0],
+            }),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Looking an address up, level by level, as the hardware does: for the `walk`
 //! of a console, for fault reports and for tests.
 
+use core::ops::Range;
+
 use crate::entry::Entry;
 use crate::geometry::LAST_LEVEL;
 use crate::mem::TableMem;
@@ -8,6 +10,12 @@ use crate::stage1::Attrs;
 use crate::table::PageTable;
 
 const LEVELS: usize = LAST_LEVEL as usize + 1;
+
+#[derive(Copy, Clone)]
+enum Towards {
+    Bottom,
+    Top,
+}
 
 /// One descriptor on the way to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +75,48 @@ impl<M: TableMem> PageTable<M> {
             }
         }
         Walk { steps }
+    }
+
+    /// The leaves next to `va`: the last one that starts at or before it, and the
+    /// first one that starts after it. It may look at every table there is.
+    pub fn around(&self, va: u64) -> [Option<Range<u64>>; 2] {
+        let last = (1 << self.geometry.input_bits) - 1;
+        let level = self.geometry.start_level();
+        let below = self.seek(self.root, level, va.min(last), Towards::Bottom);
+        let after = match &below {
+            Some(leaf) => leaf.end.max(va.saturating_add(1)),
+            None => va.saturating_add(1),
+        };
+        let above = if after <= last {
+            self.seek(self.root, level, after, Towards::Top)
+        } else {
+            None
+        };
+        [below, above]
+    }
+
+    /// The leaf at `from` or else the next one in a direction, within one table.
+    fn seek(&self, table: u64, level: u8, from: u64, towards: Towards) -> Option<Range<u64>> {
+        let span = self.geometry.span(level);
+        let mut at = from;
+        loop {
+            let (index, start) = (self.geometry.index(at, level), at & !(span - 1));
+            let raw = self.mem.load(table, index);
+            match Entry::decode(&self.geometry, level, raw) {
+                Entry::Table { pa } => {
+                    if let Some(found) = self.seek(pa, level + 1, at, towards) {
+                        return Some(found);
+                    }
+                }
+                Entry::Block { .. } | Entry::Page { .. } => return Some(start..start + span),
+                Entry::Invalid => {}
+            }
+            at = match towards {
+                Towards::Bottom if index > 0 => start - 1,
+                Towards::Top if index + 1 < self.geometry.granule.entries() => start + span,
+                _ => return None,
+            };
+        }
     }
 
     /// Where `va` leads: its output address, what is allowed there, and the size

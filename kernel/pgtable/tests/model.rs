@@ -179,6 +179,20 @@ impl Bench<'_> {
             });
             assert_eq!(ours, expected, "unit {at}");
         }
+        for at in (0..self.world.units)
+            .step_by(997)
+            .chain([self.world.units - 1])
+        {
+            let range = |unit: &Unit| {
+                let start = self.va(unit.leaf.0);
+                start..start + unit.leaf.1 * self.world.unit
+            };
+            let below = self.model.range(..=at).next_back();
+            let mut after = self.model.range(at + 1..);
+            let above = after.find(|(_, unit)| unit.leaf.0 > at);
+            let expected = [below, above].map(|found| found.map(|(_, unit)| range(unit)));
+            assert_eq!(self.table.around(self.va(at) + last), expected, "unit {at}");
+        }
     }
 }
 

@@ -104,3 +104,18 @@ fn translate_gives_the_bytes_address_and_its_leaf() {
     );
     assert_eq!(table.translate(PAGE + 1), Some((7 * PAGE + 1, DMA, PAGE)));
 }
+
+#[test]
+fn nothing_is_around_an_address_where_nothing_is() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    assert_eq!(table.around(0), [None, None]);
+    let end = 1 << 39;
+    table.map(end - PAGE, 0, PAGE, DMA).unwrap();
+    let page = end - PAGE..end;
+    assert_eq!(table.around(0), [None, Some(page.clone())]);
+    assert_eq!(table.around(end - PAGE - 1), [None, Some(page.clone())]);
+    for inside_or_beyond in [end - PAGE, end - 1, end, u64::MAX] {
+        assert_eq!(table.around(inside_or_beyond), [Some(page.clone()), None]);
+    }
+}

@@ -200,6 +200,7 @@ impl Iommu for FakeIommu {
             syncs: counts.syncs,
             events: self.aborted().len() as u64,
             errors: 0,
+            quarantined: 0,
         }
     }
 

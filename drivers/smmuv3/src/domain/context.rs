@@ -2,7 +2,11 @@
 //! what is cached of them. Streams that are attached keep it alive, so that it is
 //! never freed while an entry points to it.
 
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use mastiff_core::addr::{Iova, PhysAddr};
 use mastiff_core::error::Fault;
@@ -14,6 +18,7 @@ use mastiff_pgtable::{
 };
 
 use super::flush::Flush;
+use super::recent::Recent;
 use crate::bind::Machine;
 use crate::features::INPUT_BITS;
 use crate::memory::{Memory, WalkMemory};
@@ -24,6 +29,7 @@ use crate::spec::{Command, Ste};
 pub(crate) struct Context<P: Machine> {
     smmu: Arc<Smmu<P>>,
     asid: u16,
+    recent: Recent,
     // Always there, until `drop` decides whether it may be freed.
     parts: Option<Parts<P>>,
 }
@@ -63,7 +69,13 @@ impl<P: Machine> Context<P> {
         cd.publish(0, Cd::BYTES);
         smmu.counters.domains.add();
         let parts = Some(Parts { cd, tables });
-        Ok(Self { smmu, asid, parts })
+        let recent = Recent::new();
+        Ok(Self {
+            smmu,
+            asid,
+            recent,
+            parts,
+        })
     }
 
     pub fn asid(&self) -> u16 {
@@ -116,7 +128,35 @@ impl<P: Machine> Context<P> {
         tables
             .unmap(iova.0, len, &mut |leaves| flush.add(leaves))
             .map_err(|error| refusal(error, iova, len, self.smmu.reach.limit))?;
+        self.recent.note(iova, len);
         flush.finish()
+    }
+
+    /// What there is to say of an address that a master faulted on.
+    pub fn explain(&self, iova: Iova) -> String {
+        let mut words = format!("ASID {}", self.asid);
+        let Some(parts) = &self.parts else {
+            return words;
+        };
+        let [below, above] = parts.tables.around(iova.0);
+        let near: Vec<String> = [below, above]
+            .into_iter()
+            .flatten()
+            .map(|leaf| leaf_words(&leaf, iova))
+            .collect();
+        if near.is_empty() {
+            words.push_str(", nothing is mapped");
+        } else {
+            words.push_str(&format!(", mapped: {}", near.join(" and ")));
+        }
+        if let Some(age) = self.recent.age(iova) {
+            words.push_str(&match age {
+                0 => ", unmapped last of all".to_string(),
+                1 => ", unmapped, and 1 other since".to_string(),
+                more => format!(", unmapped, and {more} others since"),
+            });
+        }
+        words
     }
 
     pub fn walk(&self, iova: Iova) -> Option<Walk> {
@@ -143,6 +183,18 @@ impl<P: Machine> Drop for Context<P> {
                 core::mem::forget(parts.tables);
             }
         }
+    }
+}
+
+/// A leaf as seen from an address.
+fn leaf_words(leaf: &Range<u64>, iova: Iova) -> String {
+    let (start, last) = (leaf.start, leaf.end - 1);
+    if iova.0 < start {
+        return format!("{start:#x} to {last:#x}, {:#x} above", start - iova.0);
+    }
+    match iova.0 - start {
+        within if within < leaf.end - start => format!("{start:#x} to {last:#x}, with it in it"),
+        _ => format!("{start:#x} to {last:#x}, {:#x} below", iova.0 - last),
     }
 }
 

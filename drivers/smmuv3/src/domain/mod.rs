@@ -4,6 +4,7 @@ mod asid;
 mod context;
 mod cover;
 mod flush;
+mod recent;
 
 use alloc::format;
 use alloc::string::ToString;

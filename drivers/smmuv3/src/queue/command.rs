@@ -28,6 +28,8 @@ const CONSUME_US: u64 = 100_000;
 const STUCK_US: u64 = 1_000;
 /// How often in a row the fetch of one command may abort.
 const ABORTS: u32 = 3;
+/// How many refused commands are remembered for those who wait.
+const KEPT: usize = 8;
 
 pub(crate) struct CommandQueue<P: Platform> {
     ring: Ring,
@@ -47,6 +49,15 @@ struct Producer {
     syncs: u64,
     // Where the last fetch aborted, and how often it did there.
     aborted: (u64, u32),
+    // The latest commands that were refused, and where they were.
+    refused: [(u64, Command); KEPT],
+}
+
+/// The positions of a caller's commands, and maybe of others' between them.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Extent {
+    pub first: u64,
+    pub end: u64,
 }
 
 /// What became of an error of the queue.
@@ -76,6 +87,7 @@ impl<P: Platform> CommandQueue<P> {
                 next: 0,
                 syncs: 0,
                 aborted: (0, 0),
+                refused: [(0, Command::SYNC); KEPT],
             }),
             consumed: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
@@ -105,10 +117,25 @@ impl<P: Platform> CommandQueue<P> {
     }
 
     /// How many commands were skipped because the hardware refused them. A caller
-    /// whose commands were under way when this changed cannot rely on them.
+    /// that sees it change is to ask whether [one of its own](Self::refused) was.
     #[inline]
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Acquire)
+    }
+
+    /// A command of `extent` that was refused since `skipped` was read. If too many
+    /// were to know, the last of all is taken for one.
+    #[cold]
+    pub fn refused(&self, skipped: u64, extent: Extent) -> Option<Command> {
+        let producer = self.producer.lock();
+        let now = self.skipped();
+        let [.., last] = producer.refused;
+        if now - skipped > KEPT as u64 {
+            return Some(last.1);
+        }
+        let kept = producer.refused[KEPT - (now - skipped) as usize..].iter();
+        let mut own = kept.filter(|(at, _)| (extent.first..extent.end).contains(at));
+        own.next().map(|(_, command)| *command)
     }
 
     /// Appends `count` commands. `stalled` is called while there is no room.
@@ -118,8 +145,8 @@ impl<P: Platform> CommandQueue<P> {
         count: usize,
         commands: impl Iterator<Item = Command>,
         stalled: impl Fn() -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        self.append(count, commands, 0, &stalled).map(|_| ())
+    ) -> Result<Extent, Fault> {
+        self.append(count, commands, 0, &stalled)
     }
 
     /// Appends `count` commands and a sync, and waits until that is consumed.
@@ -130,14 +157,15 @@ impl<P: Platform> CommandQueue<P> {
         count: usize,
         commands: impl Iterator<Item = Command>,
         stalled: impl Fn() -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Extent, Fault> {
         let commands = commands.chain(core::iter::once(Command::SYNC));
-        let end = self.append(count + 1, commands, 1, &stalled)?;
-        self.wait(end, &stalled)
+        let extent = self.append(count + 1, commands, 1, &stalled)?;
+        self.wait(extent.end, &stalled)?;
+        Ok(extent)
     }
 
-    /// Puts commands into the ring, all at once if there is room, and returns the
-    /// position after the last.
+    /// Puts commands into the ring, all at once if there is room, and returns where
+    /// they are.
     #[inline]
     fn append(
         &self,
@@ -145,10 +173,12 @@ impl<P: Platform> CommandQueue<P> {
         mut commands: impl Iterator<Item = Command>,
         syncs: u64,
         stalled: &impl Fn() -> Result<(), Fault>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<Extent, Fault> {
         let mut left = count as u64;
+        let mut first = u64::MAX;
         loop {
             let mut producer = self.producer.lock();
+            first = first.min(producer.next);
             let room = self
                 .ring
                 .free(producer.next, self.consumed.load(Ordering::Acquire));
@@ -167,7 +197,7 @@ impl<P: Platform> CommandQueue<P> {
             }
             if left == 0 {
                 producer.syncs += syncs;
-                return Ok(end);
+                return Ok(Extent { first, end });
             }
             drop(producer);
             self.wait(end + 1 - self.ring.capacity(), stalled)?;
@@ -250,6 +280,8 @@ impl<P: Platform> CommandQueue<P> {
             let command = Command(self.memory.load_words(offset));
             self.fill(position, Command::SYNC);
             self.platform.barrier(Barrier::Publish);
+            producer.refused.rotate_left(1);
+            producer.refused[KEPT - 1] = (position, command);
             self.skipped.fetch_add(1, Ordering::AcqRel);
             return Ok(Recovery::Skipped(command));
         }

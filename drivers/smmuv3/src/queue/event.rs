@@ -11,8 +11,9 @@ use crate::spec::Event;
 use crate::spec::registers as regs;
 use crate::window::Window;
 
-/// How many events a queue is made for.
-const LOG2: u32 = 10;
+/// How many events a queue is made for: more than a master raises that faults on
+/// every word of a page, so that none is lost.
+const LOG2: u32 = 11;
 
 pub(crate) struct EventQueue<P: Platform> {
     ring: Ring,

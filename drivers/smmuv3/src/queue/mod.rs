@@ -4,5 +4,5 @@ mod command;
 mod event;
 mod ring;
 
-pub(crate) use command::{CommandQueue, Recovery};
+pub(crate) use command::{CommandQueue, Extent, Recovery};
 pub(crate) use event::EventQueue;

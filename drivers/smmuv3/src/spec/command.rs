@@ -127,6 +127,20 @@ impl Command {
         Self([word0.value, word1.value])
     }
 
+    /// Its architected name, as far as this driver knows it.
+    pub fn name(&self) -> &'static str {
+        match self.opcode() {
+            opcode::CFGI_STE => "CMD_CFGI_STE",
+            opcode::CFGI_STE_RANGE => "CMD_CFGI_STE_RANGE",
+            opcode::TLBI_NH_ASID => "CMD_TLBI_NH_ASID",
+            opcode::TLBI_NH_VA => "CMD_TLBI_NH_VA",
+            opcode::TLBI_EL2_ALL => "CMD_TLBI_EL2_ALL",
+            opcode::TLBI_NSNH_ALL => "CMD_TLBI_NSNH_ALL",
+            opcode::SYNC => "CMD_SYNC",
+            _ => "unknown command",
+        }
+    }
+
     /// Which command.
     pub fn opcode(&self) -> u8 {
         CMD0::OPCODE.read(self.0[0]) as u8

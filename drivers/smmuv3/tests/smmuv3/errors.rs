@@ -1,15 +1,21 @@
 //! The hardware refuses, stalls, or breaks down.
 
+use std::sync::{Arc, Mutex};
+
 use mastiff_core::addr::{Iova, PAGE, StreamId};
+use mastiff_core::dma::{Dma, ToDevice};
+use mastiff_core::driver::Match;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Pages;
+use mastiff_testkit::Sim;
 use mastiff_testkit::bus::BusError;
-use mastiff_testkit::smmu::Trouble;
+use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
+use mastiff_testkit::smmu::{Features, Trouble};
 
-use crate::bench::{Bench, NAME, map, map_at};
+use crate::bench::{Bench, NAME, Wiring, map, map_at};
 
 #[test]
-fn an_illegal_command_is_skipped_and_its_caller_told() {
+fn s29_an_illegal_command_is_skipped_and_its_caller_told() {
     let bench = Bench::virt();
     let domain = bench.attached(8);
     let pages = bench.pages(2, 1);
@@ -27,7 +33,7 @@ fn an_illegal_command_is_skipped_and_its_caller_told() {
 }
 
 #[test]
-fn a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
+fn s29_a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
     let bench = Bench::virt();
     let domain = bench.attached(8);
     let pages = bench.pages(2, 1);
@@ -46,7 +52,7 @@ fn a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
 }
 
 #[test]
-fn a_sync_that_does_not_come_is_an_error_for_the_unmapping() {
+fn s29_a_sync_that_does_not_come_is_an_error_for_the_unmapping() {
     let bench = Bench::virt();
     let domain = bench.attached(8);
     let pages = bench.pages(3, 1);
@@ -74,7 +80,7 @@ fn a_sync_that_does_not_come_is_an_error_for_the_unmapping() {
 }
 
 #[test]
-fn nothing_is_reused_that_the_hardware_may_still_use() {
+fn s29_nothing_is_reused_that_the_hardware_may_still_use() {
     let bench = Bench::virt();
     let domain = bench.attached(8);
     let asid = domain.tag();
@@ -176,4 +182,50 @@ fn service_failure_ends_it() {
         "nothing is known to be unused"
     );
     assert!(bench.model().protects());
+}
+
+#[test]
+fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
+    type Held = Arc<Mutex<Option<Dma<Sim>>>>;
+    let held = Held::default();
+    let keep = held.clone();
+    let take = Do::Call(Box::new(move |probe| {
+        *keep.lock().unwrap() = Some(probe.dma()?);
+        Ok(())
+    }));
+    let master = FakeDriver::new(
+        "master",
+        &[Match::compatible("test,master").master()],
+        vec![take],
+        &Diary::default(),
+    );
+    let features = Features::virt();
+    let wiring = Wiring::of(&features);
+    let bench = Bench::peopled(features, wiring, &[master], |_, _| {
+        Box::new(|tree| {
+            tree.node("master@0", |n| {
+                n.compatible(&["test,master"]).cells("iommus", &[2, 8])
+            })
+        })
+    });
+    let dma = held.lock().unwrap().take().expect("its probe was entered");
+    let lend = || {
+        let pages = dma.pages(PAGE).unwrap();
+        dma.map::<ToDevice>(pages)
+            .map_err(|failure| failure.fault)
+            .unwrap()
+    };
+    let mapping = lend();
+    let at = mapping.iova();
+    assert!(mapping.unmap().is_ok());
+    let mapping = lend();
+    assert_eq!(mapping.iova(), at, "or this test shows nothing");
+    bench.read(8, at.0).unwrap();
+    bench.model().freeze(true);
+    assert!(matches!(mapping.unmap(), Err(Fault::Timeout { .. })));
+    bench.model().freeze(false);
+    assert_eq!(bench.sim.memory().quarantined(), 1, "its page");
+    // The master may still reach the page, and so it is nobody else's.
+    let others: Vec<_> = (0..16).map(|_| lend()).collect();
+    assert!(others.iter().all(|other| other.iova() != at));
 }

@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mastiff_core::addr::{Iova, PAGE};
+use mastiff_core::addr::{Iova, PAGE, StreamId};
 use mastiff_core::platform::{Pages, Platform};
 use mastiff_testkit::bus::BusError;
-use mastiff_testkit::smmu::Features;
+use mastiff_testkit::smmu::{Features, Trouble};
 
 use crate::bench::{Bench, map_at};
 
@@ -42,9 +42,50 @@ fn unmappings_at_once_are_all_complete() {
 }
 
 #[test]
+fn s29_of_two_who_wait_only_the_one_whose_command_was_refused_is_told() {
+    for refused_first in [false, true] {
+        let bench = Bench::virt();
+        let domain = bench.attached(8);
+        for page in 0..2 {
+            map_at(&domain, page * PAGE, 0x4000_0000, PAGE).unwrap();
+        }
+        bench.model().freeze(true);
+        let done = std::thread::scope(|scope| {
+            let unmap = |page: u64| {
+                let domain = domain.clone();
+                let before = bench.model().submitted();
+                let waiting = scope.spawn(move || domain.unmap(Iova(page * PAGE), PAGE));
+                while bench.model().submitted() == before {
+                    std::thread::yield_now();
+                }
+                waiting
+            };
+            if refused_first {
+                bench.model().make(Trouble::IllegalCommand);
+            }
+            let first = unmap(0);
+            if !refused_first {
+                bench.model().make(Trouble::IllegalCommand);
+            }
+            let second = unmap(1);
+            bench.model().freeze(false);
+            [first, second].map(|waiting| waiting.join().unwrap())
+        });
+        let [told, spared] = match (done, refused_first) {
+            ([first, second], true) => [first, second],
+            ([first, second], false) => [second, first],
+        };
+        let fault = told.unwrap_err().to_string();
+        assert!(fault.contains("CMD_TLBI_NH_VA: CERROR_ILL"), "{fault}");
+        assert_eq!(spared, Ok(()));
+    }
+}
+
+#[test]
 fn a_storm_does_not_keep_the_cpu_and_ends_with_its_cause() {
     let bench = Bench::new(Features::small());
-    let _domain = bench.attached(8);
+    let domain = bench.attached(8);
+    domain.attach(StreamId(9)).unwrap();
     let storm = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -62,7 +103,8 @@ fn a_storm_does_not_keep_the_cpu_and_ends_with_its_cause() {
     bench.serve();
     let taken = bench.iommu().status().events;
     assert_eq!(bench.faults()[0].count, taken);
-    bench.read(8, 0x2000).unwrap_err();
-    assert_eq!(bench.faults().len(), 2, "new events still arrive");
+    let before = bench.faults().len();
+    bench.read(9, 0x2000).unwrap_err();
+    assert_eq!(bench.faults().len(), before + 1, "new events still arrive");
     assert_eq!(bench.iommu().status().events, taken + 1);
 }

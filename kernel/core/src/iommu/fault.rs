@@ -92,6 +92,18 @@ impl FaultLog {
     /// Takes an event of the IOMMU at `node`. Prints the first of its kind for a
     /// page, counts the rest.
     pub fn report(&self, node: NodeId, iommu: &str, report: FaultReport) {
+        self.report_with(node, iommu, report, String::new);
+    }
+
+    /// The same, with more detail that takes a while to find out: it is asked for
+    /// only if it will be read.
+    pub fn report_with(
+        &self,
+        node: NodeId,
+        iommu: &str,
+        mut report: FaultReport,
+        more: impl FnOnce() -> String,
+    ) {
         let owner = report
             .stream
             .and_then(|stream| self.streams.owner(node, stream));
@@ -104,6 +116,11 @@ impl FaultLog {
             known.count += 1;
             return;
         }
+        let more = more();
+        if !report.detail.is_empty() && !more.is_empty() {
+            report.detail.push_str(", ");
+        }
+        report.detail.push_str(&more);
         let record = FaultRecord {
             report,
             iommu: iommu.into(),

@@ -68,6 +68,8 @@ pub struct Status {
     pub events: u64,
     /// Errors of the IOMMU itself (not of masters).
     pub errors: u64,
+    /// Streams that were cut off because they would not stop faulting.
+    pub quarantined: u64,
 }
 
 /// A decoded entry: raw words, then named fields.

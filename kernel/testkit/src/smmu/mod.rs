@@ -202,6 +202,11 @@ impl Smmu {
         self.interrupts.clear();
     }
 
+    /// Where CMDQ_PROD is: it moves when software has submitted something.
+    pub fn submitted(&self) -> u32 {
+        self.regs.cmdq_prod
+    }
+
     /// Commands consumed so far, and CMD_SYNCs among them.
     pub fn consumed(&self) -> (u64, u64) {
         (self.commands.consumed, self.commands.syncs)
