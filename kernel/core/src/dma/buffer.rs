@@ -73,6 +73,11 @@ impl<P: Platform> Mapped<P> {
         pages: P::Pages,
         access: Permission,
     ) -> Result<Self, MapFailure<P::Pages>> {
+        if !inner.coherent {
+            // Also where the device only writes: a dirty line that is evicted later
+            // would overwrite its data.
+            pages.clean(0, pages.len());
+        }
         match inner.map(pages.pa(), pages.len() as u64, access) {
             Ok(iova) => Ok(Self {
                 inner: inner.clone(),
@@ -127,10 +132,6 @@ impl<P: Platform, D: Direction> DmaBuffer<P, D> {
         inner: &Arc<Inner<P>>,
         pages: P::Pages,
     ) -> Result<Self, MapFailure<P::Pages>> {
-        if !inner.coherent {
-            // The zeroes must not be written back over what the device writes.
-            pages.clean(0, pages.len());
-        }
         Ok(Self {
             mapped: Mapped::new(inner, pages, D::PERMISSION)?,
             direction: PhantomData,
@@ -225,11 +226,6 @@ impl<P: Platform, D: Direction> DmaMapping<P, D> {
         inner: &Arc<Inner<P>>,
         pages: P::Pages,
     ) -> Result<Self, MapFailure<P::Pages>> {
-        if !inner.coherent {
-            // Also where the device only writes: a dirty line that is evicted
-            // later would overwrite its data.
-            pages.clean(0, pages.len());
-        }
         Ok(Self {
             mapped: Mapped::new(inner, pages, D::PERMISSION)?,
             direction: PhantomData,
