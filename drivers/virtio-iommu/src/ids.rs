@@ -38,3 +38,21 @@ impl Ids {
         self.free.push_back(id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_out_once_and_none_is_lost() {
+        let mut ids = Ids::new(u32::MAX - 2, u32::MAX);
+        let all = [(); 3].map(|()| ids.take().unwrap());
+        assert_eq!(all, [u32::MAX - 2, u32::MAX - 1, u32::MAX]);
+        let (what, limit) = ("domain ID", 3);
+        assert_eq!(ids.take(), Err(Fault::Exhausted { what, limit }));
+        ids.give(all[1]);
+        ids.give(all[0]);
+        assert_eq!([ids.take(), ids.take()], [Ok(all[1]), Ok(all[0])]);
+        assert!(ids.take().is_err());
+    }
+}

@@ -22,7 +22,7 @@
 //! - [`spec`]: layouts, no algorithms
 //! - `transport`: the PCI transport; `queue`: a split virtqueue. Nothing in these two
 //!   is about IOMMUs, except the configuration's fields.
-//! - `requests`, `events`: the two queues
+//! - `requests`, `events`: the two queues; `patience`: waiting for answers
 //! - `agreed`: features and limits, checked
 //! - `state`, `mappings`, `ids`: the record
 //! - `viommu`: endpoints and domains; `power`: on and off; `fault`: events
@@ -47,6 +47,7 @@ mod events;
 mod fault;
 mod ids;
 mod mappings;
+mod patience;
 mod power;
 mod published;
 mod queue;

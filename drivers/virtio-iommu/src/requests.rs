@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use mastiff_core::dma::Dma;
 use mastiff_core::error::Fault;
-use mastiff_core::platform::{Platform, poll};
+use mastiff_core::platform::Platform;
 
+use crate::patience;
 use crate::queue::{Piece, Queue, Shared};
 use crate::spec::property::{self, Reserved};
 use crate::spec::request::{LONGEST, Request, TAIL};
@@ -22,7 +23,7 @@ pub(crate) const SIZE: u16 = 2 * BATCH as u16;
 const BATCH: usize = 16;
 
 /// How long a batch may take.
-const BATCH_US: u64 = 5_000_000;
+const BATCH_US: u64 = 1_000_000;
 
 /// Where a request of a batch is: what the device reads, and apart from it, for the
 /// sake of machines that are not coherent, what it writes.
@@ -214,14 +215,15 @@ impl<P: Platform> Requests<P> {
                 }
                 open &= !bit;
             }
-            (open == 0).then_some(Ok(()))
-        };
-        if let Some(answered) = poll(&self.platform, BATCH_US, done) {
-            return answered;
-        }
-        if transport.needs_reset() {
+            if open == 0 {
+                return Some(Ok(()));
+            }
             let status = "the device met an error and needs a reset (requests left)";
-            return Err(fault(status, open.count_ones().into()));
+            let left = open.count_ones().into();
+            transport.needs_reset().then(|| Err(fault(status, left)))
+        };
+        if let Some(answered) = patience::wait(&self.platform, BATCH_US, done) {
+            return answered;
         }
         Err(Fault::Timeout {
             awaited: "answer to a request",

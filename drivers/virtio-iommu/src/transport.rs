@@ -3,9 +3,10 @@
 use alloc::sync::Arc;
 
 use mastiff_core::error::Fault;
-use mastiff_core::platform::{Mmio, Platform, poll};
+use mastiff_core::platform::{Mmio, Platform};
 use mastiff_core::probe::Probe;
 
+use crate::patience;
 use crate::queue::Addresses;
 use crate::spec::feature::Features;
 use crate::spec::pci::{self, Place, Places, common, config, isr, status};
@@ -75,7 +76,8 @@ impl<P: Platform> Transport<P> {
     pub fn reset(&self) -> Result<(), Fault> {
         self.common.write8(common::DEVICE_STATUS, 0);
         let done = || (self.status() == 0).then_some(());
-        poll(&self.platform, RESET_US, done).ok_or_else(|| Fault::Timeout {
+        let finished = patience::wait(&self.platform, RESET_US, done);
+        finished.ok_or_else(|| Fault::Timeout {
             awaited: "end of the reset",
             register: "device_status",
             seen: self.status().into(),
@@ -86,13 +88,9 @@ impl<P: Platform> Transport<P> {
     /// Agrees with the device, which was reset, on as much of `wanted` as it offers
     /// (virtio §3.1.1).
     pub fn negotiate(&self, wanted: Features, needed: Features) -> Result<Features, Fault> {
-        self.add_status(status::ACKNOWLEDGE);
-        self.add_status(status::DRIVER);
-        let half = |select: u32| {
-            self.common.write32(common::DEVICE_FEATURE_SELECT, select);
-            u64::from(self.common.read32(common::DEVICE_FEATURE)) << (32 * select)
-        };
-        let offered = Features(half(0) | half(1));
+        self.set_status(status::ACKNOWLEDGE);
+        self.set_status(status::DRIVER);
+        let offered = Features(self.offered(0)? | self.offered(1)? << 32);
         if !offered.has(needed) {
             return Err(Fault::Unsupported {
                 what: "a virtio device without VERSION_1 or MAP_UNMAP",
@@ -104,9 +102,8 @@ impl<P: Platform> Transport<P> {
             self.common.write32(common::DRIVER_FEATURE_SELECT, select);
             self.common.write32(common::DRIVER_FEATURE, half);
         }
-        self.add_status(status::FEATURES_OK);
-        let seen = self.status();
-        if seen & status::FEATURES_OK == 0 {
+        self.set_status(status::FEATURES_OK);
+        if self.status() & status::FEATURES_OK != status::FEATURES_OK {
             return Err(Fault::Device {
                 during: "negotiation of features",
                 status: "the device does not accept the set",
@@ -116,9 +113,23 @@ impl<P: Platform> Transport<P> {
         Ok(accepted)
     }
 
+    /// Half of the offered features. All ones is no offer but what a bus reads where
+    /// nobody answers any more (PCIe Base 2.3.2).
+    fn offered(&self, half: u32) -> Result<u64, Fault> {
+        self.common.write32(common::DEVICE_FEATURE_SELECT, half);
+        match self.common.read32(common::DEVICE_FEATURE) {
+            u32::MAX => Err(Fault::Device {
+                during: "negotiation of features",
+                status: "the device does not answer",
+                code: u32::MAX.into(),
+            }),
+            offered => Ok(offered.into()),
+        }
+    }
+
     /// Says that everything is set up: from here on the device works.
     pub fn ready(&self) {
-        self.add_status(status::DRIVER_OK);
+        self.set_status(status::DRIVER_OK);
     }
 
     /// Whether the device asks to be reset, having met an error.
@@ -254,10 +265,8 @@ impl<P: Platform> Transport<P> {
         self.common.read8(common::DEVICE_STATUS)
     }
 
-    /// Bits are only ever added, until the next reset (virtio §2.1.1).
-    fn add_status(&self, bit: u8) {
-        self.common
-            .write8(common::DEVICE_STATUS, self.status() | bit);
+    fn set_status(&self, status: u8) {
+        self.common.write8(common::DEVICE_STATUS, status);
     }
 }
 

@@ -137,17 +137,18 @@ pub mod common {
     pub const NO_VECTOR: u16 = 0xffff;
 }
 
-/// Bits of the device status (virtio §2.1).
+/// The device status: how far its driver has come, each step with those before it,
+/// since bits are only ever added until the next reset (virtio §2.1.1).
 pub mod status {
     /// The device was found.
     pub const ACKNOWLEDGE: u8 = 1 << 0;
     /// There is a driver for it.
-    pub const DRIVER: u8 = 1 << 1;
-    /// The driver is ready.
-    pub const DRIVER_OK: u8 = 1 << 2;
+    pub const DRIVER: u8 = ACKNOWLEDGE | 1 << 1;
     /// Both agree on features.
-    pub const FEATURES_OK: u8 = 1 << 3;
-    /// The device met an error that it does not recover from.
+    pub const FEATURES_OK: u8 = DRIVER | 1 << 3;
+    /// The driver is ready.
+    pub const DRIVER_OK: u8 = FEATURES_OK | 1 << 2;
+    /// A bit of the device's: it met an error that it does not recover from.
     pub const NEEDS_RESET: u8 = 1 << 6;
 }
 
