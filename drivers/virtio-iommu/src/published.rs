@@ -65,6 +65,9 @@ impl<P: Platform> Iommu for Published<P> {
             syncs: state.requests.notifications,
             events: self.0.counters.events.load(Ordering::Relaxed),
             errors: self.0.counters.errors.load(Ordering::Relaxed),
+            // The device reports what a blocked endpoint does as well, so cutting one
+            // off would not make it silent.
+            quarantined: 0,
         }
     }
 
