@@ -14,6 +14,7 @@ use crate::commands::{self, Failure};
 use crate::line::{Editor, Key};
 use crate::records::{
     BootRecord, DeviceRecord, FaultRecord, IommuRecord, IsolationRecord, Record, StepRecord,
+    device_at, name_at,
 };
 use crate::system::System;
 use crate::text::text;
@@ -205,10 +206,9 @@ impl<'s, P: Platform> Shell<'s, P> {
     pub(crate) fn iommus(&self) -> impl Iterator<Item = IommuRecord> {
         let context = self.engine.context();
         context.iommus().into_iter().map(|(node, iommu)| {
-            let name = context.tree.node(node).path();
-            let device = self.engine.device(&name);
+            let device = device_at(&self.engine, node);
             let driver = device.and_then(|device| self.engine.driver_of(device));
-            IommuRecord::new(name, driver, iommu.status())
+            IommuRecord::new(name_at(&self.engine, node), driver, iommu.status())
         })
     }
 

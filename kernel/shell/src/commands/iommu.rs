@@ -8,7 +8,7 @@ use mastiff_core::addr::{Iova, StreamId};
 use mastiff_core::platform::Platform;
 
 use super::{Failure, device, number};
-use crate::records::{DomainRecord, EntryRecord, Record, StreamRecord, WalkRecord};
+use crate::records::{DomainRecord, EntryRecord, Record, StreamRecord, WalkRecord, name_at};
 use crate::shell::Shell;
 
 pub fn list<P: Platform>(
@@ -35,7 +35,7 @@ pub fn streams<P: Platform>(
             },
         };
         out.push(Record::Stream(StreamRecord {
-            iommu: context.tree.node(node).path(),
+            iommu: name_at(&shell.engine, node),
             stream: stream.0,
             config,
             device: owner.devices,
@@ -86,7 +86,7 @@ pub fn domains<P: Platform>(
 ) -> Result<(), Failure> {
     let context = shell.engine.context();
     let groups = context.streams.groups().into_iter();
-    out.extend(groups.map(|group| Record::Domain(DomainRecord::new(&context.tree, group.info()))));
+    out.extend(groups.map(|group| Record::Domain(DomainRecord::new(&shell.engine, group.info()))));
     Ok(())
 }
 

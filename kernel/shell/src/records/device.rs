@@ -7,10 +7,9 @@ use alloc::vec::Vec;
 
 use mastiff_core::engine::{Cause, Device, DmaSetup, Engine, State, Waited};
 use mastiff_core::platform::Platform;
-use mastiff_dt::Tree;
 use serde::Serialize;
 
-use super::isolation;
+use super::{isolation, name_at};
 
 /// One device.
 #[derive(Clone, Debug, Serialize)]
@@ -124,7 +123,7 @@ impl DeviceRecord {
             DmaSetup::Group(info) => info
                 .streams
                 .first()
-                .map(|(node, id)| format!("{}:{id}", tree.node(*node).path())),
+                .map(|(node, id)| format!("{}:{id}", name_at(engine, *node))),
         };
         let compatible = match (&device.child, device.node) {
             (Some(child), _) => Vec::from([format!(
@@ -146,12 +145,12 @@ impl DeviceRecord {
             suspended: engine.is_suspended() && device.bound().is_some(),
             attempts: device.attempts,
             probes: device.probes,
-            waited: waited(tree, &device.waited),
+            waited: waited(engine, &device.waited),
             cause,
             iommu: device
                 .streams
                 .first()
-                .map(|stream| tree.node(stream.iommu).path()),
+                .map(|stream| name_at(engine, stream.iommu)),
             streams: device.streams.iter().map(|stream| stream.id.0).collect(),
             group,
             domain: isolation::domain(engine.context(), device),
@@ -168,7 +167,7 @@ impl WhyRecord {
             device: device.name.clone(),
             driver: engine.driver_of(device),
             state: device.state.name(),
-            waited: waited(&engine.context().tree, &device.waited),
+            waited: waited(engine, &device.waited),
             cause: causes(engine, device),
             decision: device.decision.clone(),
         }
@@ -189,11 +188,11 @@ fn causes<P: Platform>(engine: &Engine<P>, device: &Device<P>) -> Vec<CauseRecor
     causes.into_iter().map(Into::into).collect()
 }
 
-fn waited(tree: &Tree, waited: &[Waited]) -> Vec<WaitedRecord> {
+fn waited<P: Platform>(engine: &Engine<P>, waited: &[Waited]) -> Vec<WaitedRecord> {
     waited
         .iter()
         .map(|waited| WaitedRecord {
-            on: tree.node(waited.dependency.node).path(),
+            on: name_at(engine, waited.dependency.node),
             class: waited.dependency.class.to_string(),
             property: waited.property.clone(),
         })

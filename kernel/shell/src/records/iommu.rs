@@ -8,13 +8,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, StreamId};
-use mastiff_core::engine::Device;
+use mastiff_core::engine::{Device, Engine};
 use mastiff_core::iommu::{self, DumpPart, EntryDump, GroupInfo, Status, WalkStep};
 use mastiff_core::platform::Platform;
-use mastiff_dt::{NodeId, Tree};
+use mastiff_dt::NodeId;
 use serde::Serialize;
 
-use super::isolation;
+use super::{isolation, name_at};
 
 /// One IOMMU.
 #[derive(Clone, Debug, Serialize)]
@@ -187,10 +187,10 @@ impl IommuRecord {
 }
 
 impl StreamRef {
-    /// Names a stream by its IOMMU's path.
-    pub fn new(tree: &Tree, iommu: NodeId, stream: StreamId) -> Self {
+    /// Names a stream by its IOMMU.
+    pub fn new<P: Platform>(engine: &Engine<P>, iommu: NodeId, stream: StreamId) -> Self {
         Self {
-            iommu: tree.node(iommu).path(),
+            iommu: name_at(engine, iommu),
             stream: stream.0,
         }
     }
@@ -248,14 +248,14 @@ impl From<WalkStep> for LevelRecord {
 
 impl DomainRecord {
     /// What is known of a group's domain.
-    pub fn new(tree: &Tree, info: GroupInfo) -> Self {
+    pub fn new<P: Platform>(engine: &Engine<P>, info: GroupInfo) -> Self {
         let streams = info.streams.iter();
         Self {
             domain: if info.identity { "identity" } else { "dma" },
             tag: info.tag,
             mapped: info.mapped,
             streams: streams
-                .map(|&(node, stream)| StreamRef::new(tree, node, stream))
+                .map(|&(node, stream)| StreamRef::new(engine, node, stream))
                 .collect(),
             members: info.members,
         }

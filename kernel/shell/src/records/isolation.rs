@@ -73,7 +73,7 @@ impl IsolationRecord {
         Some(Self {
             device: device.name.clone(),
             streams: streams
-                .map(|stream| StreamRef::new(&context.tree, stream.iommu, stream.id))
+                .map(|stream| StreamRef::new(engine, stream.iommu, stream.id))
                 .collect(),
             domain: domain(context, device),
             reach,

@@ -43,7 +43,11 @@ pub fn entry(record: &EntryRecord) -> View {
     let (iommu, stream) = (&record.iommu, record.stream);
     let mut text = format!("{iommu}, stream {stream:#x}: {}\n", record.config);
     for part in &record.parts {
-        text.push_str(&format!("{} at {:#x}\n", part.name, part.pa));
+        // What was said by requests is nowhere in memory.
+        match part.words.is_empty() {
+            true => text.push_str(&format!("{}\n", part.name)),
+            false => text.push_str(&format!("{} at {:#x}\n", part.name, part.pa)),
+        }
         for (index, word) in part.words.iter().enumerate() {
             text.push_str(&format!("  [{index}] {word}\n"));
         }
