@@ -2,9 +2,8 @@
 //! allowed to see them change (IHI 0070 §3.21.3.1).
 //!
 //! An entry may be read at any time, in 64-bit pieces and in any order, and may be
-//! cached even while it is invalid. So there are two invalidations on the way in:
-//! one between the words that do not count yet and the one that makes them count,
-//! and one after that.
+//! cached even while it is invalid. So it is changed in steps, with an invalidation
+//! after each.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -18,6 +17,7 @@ use crate::domain::Context;
 use crate::smmu::Smmu;
 use crate::spec::{Command, Ste};
 use crate::stream_table::{Reached, StreamTable};
+use crate::update;
 
 /// Where a stream's transactions go, other than nowhere.
 pub(crate) enum Route<P: Machine> {
@@ -49,7 +49,9 @@ pub(crate) struct Streams<P: Machine> {
 
 struct Live<P: Machine> {
     route: Route<P>,
-    // The hardware is known to use the entry.
+    // The route that it replaces, while the hardware may still use that.
+    before: Option<Route<P>>,
+    // The hardware is known to use the entry as it is.
     settled: bool,
 }
 
@@ -89,8 +91,8 @@ impl<P: Machine> Streams<P> {
 }
 
 impl<P: Machine> Smmu<P> {
-    /// Sends `stream` along `route`. A stream that has another one goes through
-    /// abort in between.
+    /// Sends `stream` along `route`. One that has another route changes over without
+    /// a gap wherever the two entries allow it.
     pub fn attach(&self, stream: StreamId, route: Route<P>) -> Result<(), Fault> {
         let ste = match &route {
             Route::Bypass => Ste::bypass(),
@@ -98,34 +100,51 @@ impl<P: Machine> Smmu<P> {
         };
         let mut streams = self.streams.lock();
         self.require_running()?;
-        let Streams { table, live, .. } = &mut *streams;
-        if live
-            .get(&stream)
-            .is_some_and(|known| known.settled && known.route.same(&route))
-        {
+        let known = streams.live.get(&stream);
+        if known.is_some_and(|known| known.settled && known.route.same(&route)) {
             return Ok(());
         }
-        self.reach(table, stream)?;
-        let old = self.abort(&mut streams, stream)?;
-        streams.quarantined.remove(&stream);
-        // From the first store on the hardware may know of the route: whatever
-        // fails, it is held until the stream is known to abort again.
-        streams.live.insert(
-            stream,
-            Live {
-                route,
-                settled: false,
-            },
-        );
-        let installed = self.install(&mut streams, stream, &ste);
-        let undone = match installed {
-            Ok(()) => None,
-            Err(_) => self.abort(&mut streams, stream).unwrap_or(None),
+        let settled = known.is_none_or(|known| known.settled);
+        self.reach(&mut streams.table, stream)?;
+        // What the hardware makes of a half changed entry is known only once it
+        // aborts.
+        let gone = match settled {
+            true => None,
+            false => self.abort(&mut streams, stream)?,
         };
+        // From the first store on the hardware may know of both routes: whatever
+        // fails, they are held until the stream is known to abort.
+        let before = streams.live.remove(&stream).map(|live| live.route);
+        let live = Live {
+            route,
+            before,
+            settled: false,
+        };
+        streams.live.insert(stream, live);
+        let changed = self.change(&streams.table, stream, &ste);
+        let (old, undone) = match (&changed, streams.live.get_mut(&stream)) {
+            (Ok(()), Some(live)) => {
+                live.settled = true;
+                (live.before.take(), None)
+            }
+            _ => (None, self.abort(&mut streams, stream).unwrap_or(None)),
+        };
+        streams.quarantined.remove(&stream);
         drop(streams);
         // Contexts may end here, which takes a sync of their own.
-        drop((old, undone));
-        installed
+        drop((gone, old, undone));
+        changed
+    }
+
+    /// Turns the stream's entry, which the hardware is known to use, into another.
+    fn change(&self, table: &StreamTable<P>, stream: StreamId, to: &Ste) -> Result<(), Fault> {
+        while let Some((_, now)) = table.read(stream)?
+            && let Some(next) = update::next(&now, to)
+        {
+            table.write(stream, &next)?;
+            self.run([Command::cfgi_ste(stream.0, true)])?;
+        }
+        Ok(())
     }
 
     /// Makes sure that the stream has an entry that the hardware knows of.
@@ -133,17 +152,6 @@ impl<P: Machine> Smmu<P> {
         if table.reach(stream)? == Reached::New {
             self.run([Command::cfgi_ste(stream.0, false)])?;
             table.announced(stream);
-        }
-        Ok(())
-    }
-
-    fn install(&self, streams: &mut Streams<P>, stream: StreamId, ste: &Ste) -> Result<(), Fault> {
-        streams.table.write_body(stream, ste)?;
-        self.run([Command::cfgi_ste(stream.0, true)])?;
-        streams.table.write_head(stream, ste)?;
-        self.run([Command::cfgi_ste(stream.0, true)])?;
-        if let Some(live) = streams.live.get_mut(&stream) {
-            live.settled = true;
         }
         Ok(())
     }
@@ -171,16 +179,21 @@ impl<P: Machine> Smmu<P> {
         Ok(())
     }
 
-    /// The route that the stream had, which may end now. On an error it may not,
-    /// and stays where it is.
-    fn abort(&self, streams: &mut Streams<P>, stream: StreamId) -> Result<Option<Route<P>>, Fault> {
+    /// The routes that the stream had, which may end now. On an error they may not,
+    /// and stay where they are.
+    fn abort(&self, streams: &mut Streams<P>, stream: StreamId) -> Result<Option<Live<P>>, Fault> {
+        let Some((_, now)) = streams.table.read(stream)? else {
+            return Ok(None);
+        };
         if !streams.live.contains_key(&stream) {
             // Nobody attached it since it was last known to abort.
-            return streams.table.read(stream).map(|_| None);
+            return Ok(None);
         }
         // One word decides, and one store changes it.
-        streams.table.write_head(stream, &Ste::ABORT)?;
+        let mut aborting = now;
+        aborting.0[0] = Ste::ABORT.0[0];
+        streams.table.write(stream, &aborting)?;
         self.run([Command::cfgi_ste(stream.0, true)])?;
-        Ok(streams.live.remove(&stream).map(|live| live.route))
+        Ok(streams.live.remove(&stream))
     }
 }

@@ -22,13 +22,14 @@
 //! - `queue`: rings in general, commands, events
 //! - `stream_table`: linear and 2-level tables
 //! - `domain`: CDs, ASIDs, mapping, and the invalidation that follows unmapping
+//! - `update`: how a live entry is changed
 //! - `smmu`, `attach`, `describe`: the instance, its streams, what people see of it
 //! - `init`: on and off, in the architecture's order
 //! - `fault`, `storm`: events and global errors, and masters that never stop
 //! - `bind`: the device tree's side
 //!
 //! Not here: stage 2, substreams, ATS and page requests, stalling, message
-//! interrupts, changing a live entry without a gap, secure state.
+//! interrupts, secure state.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,7 @@ mod smmu;
 pub mod spec;
 mod storm;
 mod stream_table;
+mod update;
 mod window;
 
 pub use bind::{Machine, Smmuv3};

@@ -189,21 +189,14 @@ impl<P: Platform> StreamTable<P> {
         Ok(self.leaves.get(&index).map(|leaf| (&leaf.memory, offset)))
     }
 
-    /// Everything but word 0, which decides whether the rest counts.
-    pub fn write_body(&self, stream: StreamId, ste: &Ste) -> Result<(), Fault> {
+    /// Turns the stream's entry into `to`, writing the words that differ.
+    pub fn write(&self, stream: StreamId, to: &Ste) -> Result<(), Fault> {
         if let Some((memory, offset)) = self.entry(stream)? {
-            for (word, &value) in ste.0.iter().enumerate().skip(1) {
-                memory.store(offset + 8 * word, value);
+            for (word, &value) in to.0.iter().enumerate() {
+                if memory.load(offset + 8 * word) != value {
+                    memory.store(offset + 8 * word, value);
+                }
             }
-            memory.publish(offset, Ste::BYTES);
-        }
-        Ok(())
-    }
-
-    /// Word 0, in one store.
-    pub fn write_head(&self, stream: StreamId, ste: &Ste) -> Result<(), Fault> {
-        if let Some((memory, offset)) = self.entry(stream)? {
-            memory.store(offset, ste.0[0]);
             memory.publish(offset, Ste::BYTES);
         }
         Ok(())

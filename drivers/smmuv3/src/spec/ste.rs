@@ -5,9 +5,8 @@
     reason = "register_bitfields! makes constants that it cannot document"
 )]
 
-use tock_registers::LocalRegisterCopy;
-use tock_registers::fields::FieldValue;
-use tock_registers::register_bitfields;
+use tock_registers::fields::{Field, FieldValue};
+use tock_registers::{LocalRegisterCopy, RegisterLongName, register_bitfields};
 
 use super::Access;
 
@@ -41,21 +40,63 @@ register_bitfields![u64,
         S1COR OFFSET(4) NUMBITS(2) [],
         /// Access to CDs, shareability.
         S1CSH OFFSET(6) NUMBITS(2) [],
+        /// Use of stage 2 descriptors' bits 59 to 62.
+        S2HWU OFFSET(8) NUMBITS(4) [],
         /// Similar events may be merged.
         MEV OFFSET(19) NUMBITS(1) [],
+        /// Stage 2 attributes override stage 1's.
+        S2FWB OFFSET(25) NUMBITS(1) [],
         /// Stage 1 faults never stall.
         S1STALLD OFFSET(27) NUMBITS(1) [],
         /// ATS requests and translated traffic.
         EATS OFFSET(28) NUMBITS(2) [],
         /// Translation regime.
         STRW OFFSET(30) NUMBITS(2) [NsEl1 = 0b00, El2 = 0b10],
+        /// Everything that may be overridden of the stream's transactions, SHCFG
+        /// included.
+        OVERRIDES OFFSET(32) NUMBITS(20) [],
         /// Shareability of the stream's transactions.
         SHCFG OFFSET(44) NUMBITS(2) [NonShareable = 0b00, Incoming = 0b01]
     ],
     /// Third word of an STE.
     pub STE2 [
         /// The tag of translations of one stage 2, or 0.
-        S2VMID OFFSET(0) NUMBITS(16) []
+        S2VMID OFFSET(0) NUMBITS(16) [],
+        /// 64 less the bits of input address of stage 2.
+        S2T0SZ OFFSET(32) NUMBITS(6) [],
+        /// First level of its walk, encoded by granule.
+        S2SL0 OFFSET(38) NUMBITS(2) [],
+        /// Its walks, inner cacheability.
+        S2IR0 OFFSET(40) NUMBITS(2) [],
+        /// Its walks, outer cacheability.
+        S2OR0 OFFSET(42) NUMBITS(2) [],
+        /// Its walks, shareability.
+        S2SH0 OFFSET(44) NUMBITS(2) [],
+        /// Its granule.
+        S2TG OFFSET(46) NUMBITS(2) [K4 = 0b00, K64 = 0b01, K16 = 0b10],
+        /// Size of its output addresses, as IDR5.OAS.
+        S2PS OFFSET(48) NUMBITS(3) [],
+        /// VMSAv8-64 tables.
+        S2AA64 OFFSET(51) NUMBITS(1) [],
+        /// Big-endian tables.
+        S2ENDI OFFSET(52) NUMBITS(1) [],
+        /// Descriptors with AF = 0 do not fault.
+        S2AFFD OFFSET(53) NUMBITS(1) [],
+        /// Stage 1 walks that stage 2 maps as device memory fault.
+        S2PTW OFFSET(54) NUMBITS(1) [],
+        /// Hardware updates dirty state.
+        S2HD OFFSET(55) NUMBITS(1) [],
+        /// Hardware updates the access flag.
+        S2HA OFFSET(56) NUMBITS(1) [],
+        /// Stage 2 faults stall.
+        S2S OFFSET(57) NUMBITS(1) [],
+        /// Stage 2 faults are recorded.
+        S2R OFFSET(58) NUMBITS(1) []
+    ],
+    /// Fourth word of an STE.
+    pub STE3 [
+        /// Bits 51 to 4 of the root table of stage 2.
+        S2TTB OFFSET(4) NUMBITS(48) []
     ],
     /// A level 1 descriptor.
     pub L1STD [
@@ -82,7 +123,8 @@ impl Ste {
     /// Transactions pass with their address unchanged.
     pub fn bypass() -> Self {
         let word0 = STE0::V::SET + STE0::CONFIG::Bypass;
-        Self([word0.value, STE1::SHCFG::Incoming.value, 0, 0, 0, 0, 0, 0])
+        let word1 = STE1::MEV::SET + STE1::SHCFG::Incoming;
+        Self([word0.value, word1.value, 0, 0, 0, 0, 0, 0])
     }
 
     /// Transactions are translated by the one CD at `cd`.
@@ -103,6 +145,41 @@ impl Ste {
             + STE1::STRW::NsEl1
             + STE1::SHCFG::Incoming;
         Self([word0.value, word1.value, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// The bits that the hardware looks at, which its configuration decides (§5.2):
+    /// nothing but V of an invalid entry, Config too of one that aborts.
+    pub fn used(&self) -> [u64; Self::WORDS] {
+        let word0 = LocalRegisterCopy::<u64, STE0::Register>::new(self.0[0]);
+        let mut used = [0; Self::WORDS];
+        used[0] = STE0::V::SET.value;
+        if !word0.is_set(STE0::V) {
+            return used;
+        }
+        used[0] |= mask(STE0::CONFIG);
+        let config = word0.read(STE0::CONFIG);
+        if config & 0b100 == 0 {
+            return used;
+        }
+        used[1] = mask(STE1::MEV) | mask(STE1::OVERRIDES);
+        if config & 0b001 != 0 {
+            used[0] |= mask(STE0::S1FMT) | mask(STE0::S1CONTEXTPTR) | mask(STE0::S1CDMAX);
+            used[1] |= mask(STE1::S1DSS)
+                | mask(STE1::S1CIR)
+                | mask(STE1::S1COR)
+                | mask(STE1::S1CSH)
+                | mask(STE1::S1STALLD)
+                | mask(STE1::EATS)
+                | mask(STE1::STRW);
+            used[2] |= mask(STE2::S2VMID);
+        }
+        if config & 0b010 != 0 {
+            used[1] |= mask(STE1::S2HWU) | mask(STE1::S2FWB) | mask(STE1::EATS);
+            // From S2T0SZ up to S2R everything means something.
+            used[2] |= mask(STE2::S2VMID) | 0x07ff_ffff << 32;
+            used[3] |= mask(STE3::S2TTB);
+        }
+        used
     }
 
     /// The address of its CD, if it translates at stage 1.
@@ -148,6 +225,11 @@ impl Ste {
             ("S2VMID", STE2::S2VMID.read(w2)),
         ]
     }
+}
+
+/// All bits of a field.
+fn mask<R: RegisterLongName>(field: Field<u64, R>) -> u64 {
+    field.mask << field.shift
 }
 
 /// A level 1 descriptor of a 2-level stream table.

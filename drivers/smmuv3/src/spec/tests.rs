@@ -115,9 +115,9 @@ fn control_bits_are_where_the_manual_has_them() {
 
 #[test]
 fn stream_table_entries() {
-    // §5.2: V, Config 0b000; V, Config 0b100 with SHCFG (109:108) incoming.
+    // §5.2: V, Config 0b000; V, Config 0b100 with MEV (83), SHCFG (109:108) incoming.
     assert_eq!(Ste::ABORT.0, [0x1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(Ste::bypass().0, [0x9, 0x1000_0000_0000, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Ste::bypass().0, [0x9, 0x1000_0008_0000, 0, 0, 0, 0, 0, 0]);
     // V, Config 0b101, S1ContextPtr; S1DSS 0b10, S1CIR/S1COR 0b01, S1CSH 0b11,
     // MEV (83), SHCFG.
     let ste = Ste::stage1(0x4_1234_5640, Access::Coherent, false);

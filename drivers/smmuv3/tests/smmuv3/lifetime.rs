@@ -1,11 +1,13 @@
 //! Streams come and go, domains live and die, and nothing of one is seen by the
 //! next.
 
+use std::sync::{Arc, Mutex};
+
 use mastiff_core::addr::{Iova, PAGE, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Pages;
-use mastiff_testkit::bus::BusError;
-use mastiff_testkit::smmu::Features;
+use mastiff_testkit::bus::{BusError, DmaPort, SimDevice};
+use mastiff_testkit::smmu::{Features, Trouble};
 
 use crate::bench::{Bench, map};
 
@@ -57,6 +59,98 @@ fn a_stream_moves_between_domains() {
         .unwrap();
     assert_eq!(bench.read(8, first.pa().0), Ok(1));
     assert_eq!(bench.iommu().live_streams(), [StreamId(8)]);
+}
+
+/// A master that reads one word whenever software waits.
+struct Reader {
+    seen: Arc<Mutex<Vec<Result<u8, BusError>>>>,
+}
+
+impl SimDevice for Reader {
+    fn read(&mut self, _: u64, _: usize) -> u64 {
+        0
+    }
+
+    fn write(&mut self, _: u64, _: usize, _: u64) {}
+
+    fn tick(&mut self, port: &mut DmaPort<'_>) {
+        let mut byte = [0];
+        let read = port.read(8, 0, &mut byte).map(|()| byte[0]);
+        self.seen.lock().unwrap().push(read);
+    }
+}
+
+#[test]
+fn s14_a_stream_at_work_changes_over_without_a_gap() {
+    for features in [Features::virt(), Features::small()] {
+        let bench = Bench::slow(features, 100);
+        let (one, two) = (bench.domain(), bench.domain());
+        let (first, second) = (bench.pages(1, 1), bench.pages(1, 2));
+        map(&one, 0, &first);
+        map(&two, 0, &second);
+        one.attach(StreamId(8)).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let reader = Reader { seen: seen.clone() };
+        bench.sim.add_device(0x3000_0000, 0x1000, reader);
+        let before = bench.consumed();
+        for _ in 0..3 {
+            two.attach(StreamId(8)).unwrap();
+            assert_eq!(bench.read(8, 0), Ok(2));
+            one.attach(StreamId(8)).unwrap();
+            assert_eq!(bench.read(8, 0), Ok(1));
+        }
+        assert_eq!(bench.consumed().1 - before.1, 6, "one sync each");
+        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+        bench.iommu().block(StreamId(8)).unwrap();
+        assert!(seen.len() > 60, "it was at work meanwhile: {}", seen.len());
+        seen.dedup();
+        assert_eq!(seen, [1, 2, 1, 2, 1, 2, 1].map(Ok));
+    }
+}
+
+#[test]
+fn s14_from_and_to_identity_there_is_no_gap_either() {
+    let bench = Bench::slow(Features::virt(), 50);
+    let domain = bench.attached(8);
+    let pages = bench.pages(1, 1);
+    // An address that both have.
+    map(&domain, pages.pa().0, &pages);
+    let identity = bench.iommu().identity_domain().unwrap();
+    let before = bench.consumed();
+    for _ in 0..2 {
+        identity.attach(StreamId(8)).unwrap();
+        assert_eq!(bench.read(8, pages.pa().0), Ok(1));
+        domain.attach(StreamId(8)).unwrap();
+        assert_eq!(bench.read(8, pages.pa().0), Ok(1));
+    }
+    // The first word flips; what the second has more for translation stays.
+    assert_eq!(bench.consumed().1 - before.1, 4);
+}
+
+#[test]
+fn a_change_that_fails_leaves_nothing_attached_and_both_domains_alive() {
+    let bench = Bench::virt();
+    let one = bench.attached(8);
+    let two = bench.domain();
+    let pages = bench.pages(2, 1);
+    map(&one, 0, &pages);
+    map(&two, 0, &pages);
+    bench.read(8, 0).unwrap();
+    let frames = bench.frames();
+    bench.model().freeze(true);
+    assert!(two.attach(StreamId(8)).is_err());
+    drop((one, two));
+    assert_eq!(bench.frames(), frames, "either may still be in use");
+    bench.model().freeze(false);
+    bench.iommu().block(StreamId(8)).unwrap();
+    assert!(bench.frames() < frames);
+    assert_eq!(bench.read(8, 0), ABORTED);
+    // Where the hardware answers again, it is undone at once.
+    let (one, two) = (bench.attached(8), bench.domain());
+    bench.model().make(Trouble::IllegalCommand);
+    assert!(two.attach(StreamId(8)).is_err());
+    assert_eq!(bench.iommu().describe(StreamId(8)).unwrap().config, "abort");
+    one.attach(StreamId(8)).unwrap();
 }
 
 #[test]
