@@ -23,9 +23,32 @@ def _load_constant(register, value):
     return words
 
 
-def stub(tree, kernel):
-    """x0 = tree, x1..x3 = 0, jump to the kernel."""
-    words = _load_constant(0, tree)
+# The SMMU's registers (IHI 0070 §6.2) that firmware leaves behind in `left_on`.
+SMMU = 0x0905_0000
+CR0, STRTAB_BASE, STRTAB_BASE_CFG = SMMU + 0x20, SMMU + 0x80, SMMU + 0x88
+STREAMS_LOG2 = 5
+STREAM_TABLE = RAM + 0x900_0000
+
+
+def left_on(folder):
+    """An SMMU as firmware may leave it: on, every stream bypassing it. Gives the stores
+    that make it so, for `raw_options`, and the table that they need."""
+    bypass = struct.pack("<8Q", 0b100 << 1 | 1, 0, 0, 0, 0, 0, 0, 0)
+    (folder / "streams.bin").write_bytes(bypass * (1 << STREAMS_LOG2))
+    return {
+        "stores": [(STRTAB_BASE, STREAM_TABLE), (STRTAB_BASE_CFG, STREAMS_LOG2), (CR0, 1)],
+        "loads": [f"-device loader,file={folder}/streams.bin,addr={STREAM_TABLE:#x},force-raw=on"],
+    }
+
+
+def stub(tree, kernel, stores=()):
+    """Stores to registers, then x0 = tree, x1..x3 = 0, jump to the kernel."""
+    words = []
+    for address, value in stores:
+        words += _load_constant(5, address) + _load_constant(6, value)
+        # str x6, [x5] where the register has 64 bits, str w6, [x5] where it has 32.
+        words.append(0xF900_00A6 if address == STRTAB_BASE else 0xB900_00A6)
+    words += _load_constant(0, tree)
     for register in (1, 2, 3):
         words += _load_constant(register, 0)
     words += _load_constant(4, kernel)
@@ -33,14 +56,17 @@ def stub(tree, kernel):
     return struct.pack(f"<{len(words)}I", *words)
 
 
-def raw_options(folder, image, blob, kernel=KERNEL, tree=TREE):
-    """Options for `boot(raw=True, ...)` that start the image with this blob."""
-    (folder / "stub.bin").write_bytes(stub(tree, kernel))
+def raw_options(folder, image, blob, kernel=KERNEL, tree=TREE, before=None):
+    """Options for `boot(raw=True, ...)` that start the image with this blob, `before`
+    that has been set up."""
+    before = before or {"stores": [], "loads": []}
+    (folder / "stub.bin").write_bytes(stub(tree, kernel, before["stores"]))
     (folder / "tree.bin").write_bytes(blob)
     loads = [
         f"-device loader,file={folder}/stub.bin,addr={STUB:#x},force-raw=on",
         f"-device loader,file={folder}/tree.bin,addr={tree:#x},force-raw=on",
         f"-device loader,file={image},addr={kernel:#x},force-raw=on",
         f"-device loader,addr={STUB:#x},cpu-num=0",
+        *before["loads"],
     ]
     return {"raw": True, "qemu_args": " ".join(loads)}
