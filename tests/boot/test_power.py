@@ -25,7 +25,7 @@ def expect_dma(booted):
     assert {proof["device"] for proof in booted.records("dma") if proof["ok"]} == set(MASTERS)
 
 
-def test_scenario_26_unbinding_the_smmu_switches_it_off(boot, tree):
+def test_s26_unbinding_the_smmu_switches_it_off(boot, tree):
     booted = boot(
         run=f"unbind {SMMU}; devices; bind {SMMU}; dma verify", dtb=tree, qemu_args=TRACE
     )
@@ -37,7 +37,7 @@ def test_scenario_26_unbinding_the_smmu_switches_it_off(boot, tree):
 
 
 @pytest.mark.parametrize("supplier", [CLOCK, DOMAIN, GPIO])
-def test_scenario_26_unbinding_a_supplier_takes_its_users_first(boot, tree, supplier):
+def test_s26_unbinding_a_supplier_takes_its_users_first(boot, tree, supplier):
     booted = boot(
         run=f"unbind {supplier}; bind {supplier}; dma verify", dtb=tree, qemu_args=TRACE
     )
@@ -48,7 +48,7 @@ def test_scenario_26_unbinding_a_supplier_takes_its_users_first(boot, tree, supp
     assert lines(booted) == ON + OFF + ON + OFF
 
 
-def test_scenario_27_suspend_switches_off_and_resume_on(boot, tree):
+def test_s27_suspend_switches_off_and_resume_on(boot, tree):
     booted = boot(run="suspend; resume; dma verify", dtb=tree, qemu_args=TRACE)
     expect_dma(booted)
     assert lines(booted) == ON + OFF + ON + OFF
@@ -56,7 +56,7 @@ def test_scenario_27_suspend_switches_off_and_resume_on(boot, tree):
         assert latest(booted, master)["probes"] == 1
 
 
-def test_scenario_10_off_and_on_again_and_again(boot, tree):
+def test_s10_off_and_on_again_and_again(boot, tree):
     again = "; ".join([f"unbind {SMMU}", f"bind {SMMU}"] * 20)
     booted = boot(run=f"{again}; dma verify", dtb=tree, qemu_args=TRACE)
     expect_dma(booted)

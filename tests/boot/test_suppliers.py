@@ -28,7 +28,7 @@ def chain(boot, tree):
     return boot(dtb=trees.overlaid(tree, "smmu-clock-power"), qemu_args=TRACE)
 
 
-def test_scenario_05_each_waits_on_its_own_supplier_and_is_probed_once(chain):
+def test_s05_each_waits_on_its_own_supplier_and_is_probed_once(chain):
     assert chain.status == 0
     for name in CHAIN:
         device = chain.device(name)
@@ -42,13 +42,13 @@ def test_scenario_05_each_waits_on_its_own_supplier_and_is_probed_once(chain):
     assert chain.boot()["waiting"] == chain.boot()["failed"] == 0
 
 
-def test_scenario_05_suppliers_are_bound_before_their_consumers(chain):
+def test_s05_suppliers_are_bound_before_their_consumers(chain):
     orders = [chain.device(name)["order"] for name in (APB, GPIO, CLOCK, SMMU, NVME)]
     assert orders == sorted(orders)
     assert chain.device(GPIO)["order"] < chain.device(DOMAIN)["order"] < chain.device(SMMU)["order"]
 
 
-def test_scenario_05_dma_is_verified_behind_it(chain, disk):
+def test_s05_dma_is_verified_behind_it(chain, disk):
     assert chain.digest() == sha256(disk)
     proofs = chain.records("dma")
     assert {proof["device"] for proof in proofs} == {NVME, EDU}
@@ -61,7 +61,7 @@ def test_power_comes_before_the_clock_and_goes_after_it(chain):
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["up", "down"])
-def test_scenario_05_in_other_orders_of_nodes(boot, chain, tree, order):
+def test_s05_in_other_orders_of_nodes(boot, chain, tree, order):
     blob = trees.overlaid(tree, "smmu-clock-power").read_bytes()
     shuffled = trees.reordered(blob, lambda name: [order * ord(letter) for letter in name])
     booted = boot(dtb=trees.tree.keep(shuffled))
@@ -73,7 +73,7 @@ def test_scenario_05_in_other_orders_of_nodes(boot, chain, tree, order):
 
 
 @pytest.mark.parametrize("late", [*DRIVERS, ",".join(DRIVERS)])
-def test_scenario_05_with_drivers_that_come_late(boot, tree, late):
+def test_s05_with_drivers_that_come_late(boot, tree, late):
     adds = "; ".join(f"driver add {name}" for name in late.split(","))
     booted = boot(
         bootargs=f"driver.late={late}", run=f"{adds}; dma verify",
@@ -109,7 +109,7 @@ def test_policy_does_not_turn_a_failed_smmu_into_direct_dma(boot, tree):
     assert booted.records("dma") == []
 
 
-def test_scenario_06_a_clock_behind_the_smmu_that_it_clocks(boot, tree):
+def test_s06_a_clock_behind_the_smmu_that_it_clocks(boot, tree):
     booted = boot(dtb=trees.overlaid(tree, "smmu-clock-cycle"))
     assert booted.status == 1
     for name in (SMMU, EDU):
@@ -119,7 +119,7 @@ def test_scenario_06_a_clock_behind_the_smmu_that_it_clocks(boot, tree):
     assert booted.boot()["waiting"] == 0
 
 
-def test_scenario_06_a_cycle_is_broken_where_a_device_can_do_without(boot, disk, tree):
+def test_s06_a_cycle_is_broken_where_a_device_can_do_without(boot, disk, tree):
     booted = boot(dtb=trees.overlaid(tree, "gic-clock-cycle"))
     assert booted.status == 0
     assert booted.digest() == sha256(disk)

@@ -31,7 +31,7 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_order_of_nodes_does_not_matter(boot, default, tree, order):
+def test_s01_order_of_nodes_does_not_matter(boot, default, tree, order):
     shuffled = trees.reordered(tree, ORDERS[order])
     names = [name for name, _, _ in trees.root_children(shuffled)]
     assert sorted(names) == sorted(name for name, _, _ in trees.root_children(tree))
@@ -42,7 +42,7 @@ def test_order_of_nodes_does_not_matter(boot, default, tree, order):
 
 
 @pytest.mark.parametrize("late", ["smmuv3", "pcie", "gic", "smmuv3,pcie,gic"])
-def test_drivers_that_arrive_later_change_nothing(boot, default, late):
+def test_s01_drivers_that_arrive_later_change_nothing(boot, default, late):
     adds = "; ".join(f"driver add {name}" for name in late.split(","))
     booted = boot(bootargs=f"driver.late={late}", run=f"{adds}; dma verify")
     assert booted.status == 0
@@ -50,7 +50,7 @@ def test_drivers_that_arrive_later_change_nothing(boot, default, late):
         assert state(booted.device(name)) == state(default.device(name))
 
 
-def test_disabled_smmu_means_direct_dma(boot, disk, tree):
+def test_s03_disabled_smmu_means_direct_dma(boot, disk, tree):
     booted = boot(dtb=trees.overlaid(tree, "smmu-disabled"))
     nvme = booted.device(NVME)
     assert booted.status == 0
@@ -61,7 +61,7 @@ def test_disabled_smmu_means_direct_dma(boot, disk, tree):
 
 
 @pytest.mark.parametrize("how", ["tree", "bootargs"])
-def test_smmu_without_driver_refuses_its_masters(boot, tree, how):
+def test_s02_smmu_without_driver_refuses_its_masters(boot, tree, how):
     if how == "tree":
         booted = boot(dtb=trees.overlaid(tree, "smmu-unknown"))
     else:
@@ -73,14 +73,14 @@ def test_smmu_without_driver_refuses_its_masters(boot, tree, how):
         assert SMMU in booted.reason(master)
 
 
-def test_policy_may_allow_direct_dma(boot, tree):
+def test_s02_policy_may_allow_direct_dma(boot, tree):
     booted = boot(bootargs="iommu.missing=direct", dtb=trees.overlaid(tree, "smmu-unknown"))
     assert booted.status == 0
     nvme = booted.device(NVME)
     assert (nvme["state"], nvme["domain"]) == ("bound", "none")
 
 
-def test_smmu_without_reg_fails_and_its_masters_name_it(boot, tree):
+def test_s04_smmu_without_reg_fails_and_its_masters_name_it(boot, tree):
     booted = boot(dtb=trees.overlaid(tree, "smmu-without-reg"))
     assert booted.status == 1
     smmu = booted.device(SMMU)
