@@ -12,7 +12,7 @@ use mastiff_testkit::fake_driver::{Do, FakeDriver};
 use crate::bench::*;
 
 #[test]
-fn scenario_06_a_clock_controller_behind_the_iommu_that_it_clocks() {
+fn s06_a_clock_controller_behind_the_iommu_that_it_clocks() {
     let bench = Bench::new();
     let clock = || {
         Service::Switches(SupplierClass::Clock, {
@@ -52,7 +52,7 @@ fn scenario_06_a_clock_controller_behind_the_iommu_that_it_clocks() {
 }
 
 #[test]
-fn scenario_06_a_controller_clocked_by_a_gate_on_its_own_line() {
+fn s06_a_controller_clocked_by_a_gate_on_its_own_line() {
     // To the engine a line is something that a device may do without, so it breaks
     // the cycle there; this driver cannot, and says so.
     let bench = Bench::new();

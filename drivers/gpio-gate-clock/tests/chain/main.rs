@@ -20,7 +20,7 @@ fn edges(engine: &Engine<Sim>) -> u32 {
 }
 
 #[test]
-fn scenario_05_the_chain_resolves_in_every_order() {
+fn s05_the_chain_resolves_in_every_order() {
     type Add = fn(mastiff_dt::build::TreeBuilder) -> mastiff_dt::build::TreeBuilder;
     let mut nodes: [Add; 6] = [
         apb,
