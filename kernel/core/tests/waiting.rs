@@ -241,6 +241,23 @@ fn s28_a_late_driver_binds_exactly_its_waiters() {
 }
 
 #[test]
+fn what_waits_is_left_alone_once_its_driver_is_removed() {
+    let bench = Bench::new();
+    let drivers: [&'static dyn Driver<Sim>; 2] =
+        [bench.iommu_driver(vec![]), bench.master_driver(vec![])];
+    let tree = master(iommu(base()), "a@1", &[1, 5]);
+    let mut engine = bench.start(tree, &drivers);
+    engine.unbind(IOMMU_PATH).unwrap();
+    assert_eq!(state(&engine, "/a@1"), "waiting");
+    engine.remove_driver("test-master").unwrap();
+    assert_eq!(state(&engine, "/a@1"), "unclaimed");
+    engine.bind(IOMMU_PATH).unwrap();
+    assert_eq!(state(&engine, "/a@1"), "unclaimed");
+    engine.add_driver("test-master").unwrap();
+    assert_eq!(state(&engine, "/a@1"), "bound");
+}
+
+#[test]
 fn a_driver_that_defers_by_itself_is_tried_when_the_thing_comes() {
     let bench = Bench::new();
     let tree = iommu(base()).node("a@1", |n| n.compatible(&["test,plain"]));

@@ -306,12 +306,15 @@ impl<P: Platform> Engine<P> {
         let driver = self.drivers.position(name)?;
         self.drivers.hold(name)?;
         for id in self.ids() {
-            let device = &self.devices[id.index()];
+            let device = &mut self.devices[id.index()];
             let its = device
                 .matched
                 .is_some_and(|matched| matched.driver == driver);
-            if its && matches!(device.state, State::Bound) {
-                self.release(id);
+            match device.state {
+                State::Bound if its => self.release(id),
+                // Nobody is to try it when what it waits for comes.
+                State::Waiting(_) if its => device.state = State::Unclaimed,
+                _ => {}
             }
         }
         Ok(())
