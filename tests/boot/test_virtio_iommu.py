@@ -134,6 +134,13 @@ def test_passthrough_is_a_bypass_domain(behind, disk):
     assert (entry["iommu"], entry["stream"], entry["config"]) == (VIOMMU, 8, "bypass")
 
 
+def test_a_driver_that_manages_its_iommu(behind):
+    booted = behind(bootargs=f"driver.override={EDU}:edu-managed", run=f"dma verify {EDU}")
+    edu = booted.device(EDU)
+    assert booted.status == 0
+    assert (edu["driver"], edu["domain"], edu["iommu"]) == ("edu-managed", "managed", VIOMMU)
+
+
 def test_nothing_is_reachable_after_unbind(behind):
     booted = behind(run=f"unbind {NVME}; ste {VIOMMU} 0x8; bind {NVME}; dma verify {NVME}")
     assert booted.status == 0

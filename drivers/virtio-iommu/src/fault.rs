@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use alloc::format;
 use alloc::string::String;
 
 use mastiff_core::addr::{Iova, StreamId};
@@ -53,7 +54,8 @@ impl<P: Platform> Viommu<P> {
                     Ok(event) => {
                         self.counters.events.fetch_add(1, Ordering::Relaxed);
                         let (node, name) = (self.identity.node, self.name());
-                        self.identity.faults.report(node, name, report(&event));
+                        let faults = &self.identity.faults;
+                        faults.report_with(node, name, report(&event), || self.explain(&event));
                     }
                     Err(fault) => {
                         self.counters.errors.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +70,19 @@ impl<P: Platform> Viommu<P> {
             if taken >= AT_A_TURN {
                 return self.call_again();
             }
+        }
+    }
+
+    /// What is known of where an event came from.
+    fn explain(&self, event: &Event) -> String {
+        let state = self.state.lock();
+        let domain = state.endpoints.get(&event.endpoint);
+        let space = domain.and_then(|domain| Some((domain, state.spaces.get(domain)?)));
+        match (space, event.address()) {
+            (Some((domain, space)), Some(iova)) => {
+                format!("domain {domain:#x}, {}", space.mappings.explain(iova))
+            }
+            _ => String::new(),
         }
     }
 

@@ -2,9 +2,11 @@
 //! forgets a domain with its last endpoint, so this is the only record: it answers
 //! questions, refuses what would clash, and brings mappings back after a reset.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use mastiff_core::addr::{Iova, PhysAddr};
 use mastiff_core::error::Fault;
@@ -95,9 +97,18 @@ impl Mapping {
     }
 }
 
-/// All mappings of a domain, by their first address.
+/// All mappings of a domain, and the latest that there were.
 #[derive(Default)]
-pub(crate) struct Mappings(BTreeMap<u64, Mapping>);
+pub(crate) struct Mappings {
+    // By their first address.
+    live: BTreeMap<u64, Mapping>,
+    // The latest first.
+    gone: VecDeque<Mapping>,
+}
+
+/// How many are remembered: a device that uses an address too long most often uses
+/// one that it was given lately.
+const REMEMBERED: usize = 8;
 
 impl Mappings {
     /// Whether nothing is where `mapping` is to be.
@@ -112,12 +123,12 @@ impl Mappings {
 
     /// Adds a mapping where nothing is.
     pub fn insert(&mut self, mapping: Mapping) {
-        self.0.insert(mapping.first, mapping);
+        self.live.insert(mapping.first, mapping);
     }
 
     /// The mapping that is exactly this range.
     pub fn exactly(&self, iova: Iova, len: u64) -> Result<Mapping, Fault> {
-        let known = self.0.get(&iova.0);
+        let known = self.live.get(&iova.0);
         let known =
             known.filter(|known| Some(known.last) == iova.0.checked_add(len.wrapping_sub(1)));
         known.copied().ok_or(Fault::NotMapped { iova })
@@ -125,7 +136,25 @@ impl Mappings {
 
     /// Takes a mapping out.
     pub fn remove(&mut self, mapping: &Mapping) {
-        self.0.remove(&mapping.first);
+        self.live.remove(&mapping.first);
+        self.gone.truncate(REMEMBERED - 1);
+        self.gone.push_front(*mapping);
+    }
+
+    /// What is known about an address that faulted.
+    pub fn explain(&self, iova: u64) -> String {
+        let below = self.live.range(..=iova).next_back();
+        let above = self.live.range((Excluded(iova), Unbounded)).next();
+        let near = below.into_iter().chain(above).map(|(_, mapping)| mapping);
+        let near: Vec<String> = near.map(Mapping::words).collect();
+        let mut words = match near.is_empty() {
+            true => String::from("nothing is mapped"),
+            false => format!("next to it: {}", near.join(" and ")),
+        };
+        if self.gone.iter().any(|gone| gone.overlaps(iova, iova)) {
+            words.push_str(", it was unmapped lately");
+        }
+        words
     }
 
     /// The mapping that an address is in.
@@ -137,15 +166,15 @@ impl Mappings {
     pub fn overlapping(&self, first: u64, last: u64) -> Option<&Mapping> {
         // None overlaps another, so the last that starts in or before the range is
         // the one that reaches furthest.
-        let (_, mapping) = self.0.range(..=last).next_back()?;
+        let (_, mapping) = self.live.range(..=last).next_back()?;
         mapping.overlaps(first, last).then_some(mapping)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
-        self.0.values()
+        self.live.values()
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.live.len()
     }
 }

@@ -106,13 +106,13 @@ impl<P: Platform> Viommu<P> {
     /// Turns the device off; when this returns `Ok` it blocks every endpoint and uses
     /// no memory. What it knew is kept. On an error it may do anything.
     pub fn stop(&self) -> Result<(), Fault> {
+        self.serve_events();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         match self.power() {
             Power::Off => return Ok(()),
             Power::Failed => {}
             Power::Running => {
-                self.serve_events();
                 // The reset would do it too; but a device that can still be asked is
                 // first told what is meant.
                 let detachments = state.detachments();

@@ -60,6 +60,33 @@ fn without_a_domain_and_with_too_few_rights() {
 }
 
 #[test]
+fn a_fault_tells_what_is_known_of_its_address() {
+    let bench = Bench::new();
+    let domain = bench.attached();
+    for page in [0x2000, 0x3000, 0x7000] {
+        bench.map(&domain, page);
+    }
+    domain.unmap(Iova(0x3000), 0x1000).unwrap();
+    bench.read(STREAM, 0x3008).unwrap_err();
+    bench.read(STREAM, 0x9000).unwrap_err();
+    let details: Vec<_> = bench
+        .faults()
+        .into_iter()
+        .map(|fault| fault.report.detail)
+        .collect();
+    for words in [
+        "domain 0x1",
+        "0x2000 to 0x2fff",
+        "0x7000 to 0x7fff",
+        "unmapped lately",
+    ] {
+        assert!(details[0].contains(words), "{}", details[0]);
+    }
+    assert!(details[1].contains("0x7000 to 0x7fff"), "{}", details[1]);
+    assert!(!details[1].contains("0x2000") && !details[1].contains("lately"));
+}
+
+#[test]
 fn without_an_interrupt_the_status_shows_them() {
     let bench = on(Layout::Apart);
     bench.read(STREAM, 0x1000).unwrap_err();
