@@ -4,7 +4,7 @@
 //! (level 3) from a block. Addresses end at bit 47 here.
 
 use crate::geometry::{Geometry, LAST_LEVEL};
-use crate::stage1::{self, Attrs};
+use crate::stage1::Attrs;
 
 const TYPE: u64 = 0b11;
 const BLOCK: u64 = 0b01;
@@ -50,14 +50,14 @@ impl Entry {
         match (raw & TYPE, level) {
             (TABLE_OR_PAGE, LAST_LEVEL) => Self::Page {
                 pa,
-                attrs: stage1::decode(raw),
+                attrs: geometry.decode(raw),
             },
             (TABLE_OR_PAGE, _) => Self::Table { pa },
             // A block's size does not depend on whether we would make one, only
             // on whether the format has one there.
             (BLOCK, 1 | 2) if has_block(geometry, level) => Self::Block {
                 pa: raw & ADDRESS & !(geometry.span(level) - 1),
-                attrs: stage1::decode(raw),
+                attrs: geometry.decode(raw),
             },
             _ => Self::Invalid,
         }

@@ -74,8 +74,10 @@ impl fmt::Display for MapError {
         match *self {
             Self::Unsupported(geometry) => write!(
                 f,
-                "tables of {} input and {} output bits: use 25 to 48 and 32 to 48",
-                geometry.input_bits, geometry.output_bits
+                "tables of {} input and {} output bits: use 25 to {} and 32 to 48",
+                geometry.input_bits,
+                geometry.output_bits,
+                geometry.most_input_bits()
             ),
             Self::Empty { va } => write!(f, "range of 0 bytes at {va:#x}: give a length"),
             Self::Misaligned { value, page } => {

@@ -36,9 +36,20 @@ impl Granule {
     }
 }
 
+/// Whose addresses the tables translate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Virtual addresses, or those of a master.
+    One,
+    /// What stage 1 makes of them, or those of a master without a stage 1.
+    Two,
+}
+
 /// What a set of tables can translate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
+    /// Whose addresses are translated.
+    pub stage: Stage,
     /// The translation granule.
     pub granule: Granule,
     /// Bits of input address, 25 to 48: T0SZ = 64 - this.
@@ -55,9 +66,28 @@ impl Geometry {
     /// without FEAT_LPA).
     pub const fn is_supported(&self) -> bool {
         self.input_bits >= 25
-            && self.input_bits <= 48
+            && self.input_bits <= self.most_input_bits()
             && self.output_bits >= 32
             && self.output_bits <= 48
+    }
+
+    /// The most bits of input address. At stage 2 the walk may start at its highest
+    /// level only where there are enough bits of physical address, and at the next
+    /// one reaches as far as a single table does (DDI 0487 §D8.2, VTCR_EL2.SL0);
+    /// there is none that would be made of several, side by side. Nor do input
+    /// addresses go beyond the physical ones there.
+    pub const fn most_input_bits(&self) -> u32 {
+        let output = self.output_bits;
+        let reach = match (self.stage, self.granule) {
+            (Stage::One, _) => return 48,
+            (Stage::Two, Granule::K4) if output < 44 => 39,
+            (Stage::Two, Granule::K4) => 48,
+            (Stage::Two, Granule::K16) if output < 42 => 36,
+            (Stage::Two, Granule::K16) => 47,
+            (Stage::Two, Granule::K64) if output < 44 => 42,
+            (Stage::Two, Granule::K64) => 48,
+        };
+        if output < reach { output } else { reach }
     }
 
     /// The level of the root table.
@@ -107,11 +137,47 @@ mod tests {
 
     const fn geometry(granule: Granule, input_bits: u32) -> Geometry {
         Geometry {
+            stage: Stage::One,
             granule,
             input_bits,
             output_bits: 48,
             blocks: true,
         }
+    }
+
+    #[test]
+    fn stage_2_reaches_as_far_as_one_root_table() {
+        // DDI 0487 §D8.2: the start level by granule and physical address size,
+        // and what a table of that level spans.
+        for (granule, output_bits, most, level) in [
+            (Granule::K4, 48, 48, 0),
+            (Granule::K4, 44, 44, 0),
+            (Granule::K4, 42, 39, 1),
+            (Granule::K4, 40, 39, 1),
+            (Granule::K4, 36, 36, 1),
+            (Granule::K4, 32, 32, 1),
+            (Granule::K16, 48, 47, 1),
+            (Granule::K16, 42, 42, 1),
+            (Granule::K16, 40, 36, 2),
+            (Granule::K16, 32, 32, 2),
+            (Granule::K64, 48, 48, 1),
+            (Granule::K64, 44, 44, 1),
+            (Granule::K64, 42, 42, 2),
+            (Granule::K64, 32, 32, 2),
+        ] {
+            let mut shape = Geometry {
+                stage: Stage::Two,
+                output_bits,
+                ..geometry(granule, 32)
+            };
+            assert_eq!(shape.most_input_bits(), most, "{shape:?}");
+            shape.input_bits = most;
+            assert!(shape.is_supported());
+            assert_eq!(shape.start_level(), level, "{shape:?}");
+            shape.input_bits = most + 1;
+            assert!(!shape.is_supported());
+        }
+        assert_eq!(geometry(Granule::K16, 32).most_input_bits(), 48);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! An SMMU stage 1 context and a CPU translation regime read the same tables
 //! (IHI 0070 §3.4, DDI 0487 §D8.2), so they are built by the same code here and
-//! differ only in [`Attrs`] and in the [`TableMem`] that brings them to memory.
+//! differ only in [`Attrs`] and in the [`TableMem`] that brings them to memory. So
+//! are those of stage 2, whose leaves have the same [`Attrs`] in other bits.
 //! Section numbers of DDI 0487 are those of its issue K.
 //!
 //! # How entries change
@@ -41,12 +42,13 @@ mod hint;
 mod mem;
 mod range;
 pub mod stage1;
+pub mod stage2;
 mod table;
 mod walk;
 
 pub use entry::Entry;
 pub use error::MapError;
-pub use geometry::{Geometry, Granule};
+pub use geometry::{Geometry, Granule, Stage};
 pub use mem::TableMem;
 pub use range::Leaves;
 pub use stage1::{Access, Attrs, Exec, Memory, Shareability};

@@ -11,7 +11,7 @@ use crate::geometry::{Geometry, LAST_LEVEL};
 use crate::hint::LeafHint;
 use crate::mem::TableMem;
 use crate::range::Leaves;
-use crate::stage1::{self, Attrs};
+use crate::stage1::Attrs;
 
 /// Translation tables of one address space.
 pub struct PageTable<M: TableMem> {
@@ -56,7 +56,7 @@ impl<M: TableMem> PageTable<M> {
     /// invalidation; only after an [`MapError::Occupied`] that a *concurrent*
     /// `map` of the same range caused may a walker have seen some of it.
     pub fn map(&self, va: u64, pa: u64, len: u64, attrs: Attrs) -> Result<(), MapError> {
-        let attributes = stage1::encode(attrs);
+        let attributes = self.geometry.encode(attrs);
         if self.is_page(va, pa, len)
             && let Some(table) = self.last_table(va)
         {

@@ -5,6 +5,7 @@ mod common;
 
 use common::DMA;
 use mastiff_pgtable::stage1::{MAIR, decode, encode};
+use mastiff_pgtable::stage2;
 use mastiff_pgtable::{Access, Attrs, Exec, Memory, Shareability};
 use proptest::prelude::*;
 
@@ -145,5 +146,38 @@ proptest! {
         if let Some(attrs) = decode(bits) {
             prop_assert_eq!(encode(attrs), bits & !address_and_type);
         }
+    }
+}
+
+#[test]
+fn stage_2_has_its_types_and_rights_elsewhere() {
+    // MemAttr 0b1111 (5:2), S2AP 0b11 (7:6), SH inner (9:8), AF (10), XN (54).
+    assert_eq!(stage2::encode(DMA), 0x0040_0000_0000_07fc);
+    let read_only = Attrs {
+        access: Access::ReadOnly,
+        ..DMA
+    };
+    assert_eq!(stage2::encode(read_only), 0x0040_0000_0000_077c);
+    let device = Attrs {
+        memory: Memory::Device,
+        ..DMA
+    };
+    assert_eq!(stage2::encode(device) & 0x3c, 0b0001 << 2);
+    let non_cacheable = Attrs {
+        memory: Memory::NonCacheable,
+        ..DMA
+    };
+    assert_eq!(stage2::encode(non_cacheable) & 0x3c, 0b0101 << 2);
+    for attrs in [DMA, read_only, device, non_cacheable] {
+        assert_eq!(stage2::decode(stage2::encode(attrs)), Some(attrs));
+    }
+    // No access at all, write only, the other device types, contiguous.
+    for foreign in [
+        0x0040_0000_0000_073c,
+        0x0040_0000_0000_07bc,
+        0x0040_0000_0000_07c0,
+        0x0050_0000_0000_07fc,
+    ] {
+        assert_eq!(stage2::decode(foreign), None, "{foreign:#x}");
     }
 }

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use common::hardware::{Regime, translate};
 use common::{DMA, TestMem};
-use mastiff_pgtable::{Access, Attrs, Geometry, Granule, MapError, PageTable, stage1};
+use mastiff_pgtable::{
+    Access, Attrs, Geometry, Granule, MapError, PageTable, Stage, stage1, stage2,
+};
 use proptest::prelude::*;
 
 /// One unit of the model: its target in units, its attributes, and the first
@@ -93,7 +95,11 @@ impl Bench<'_> {
         assert!(first >= base, "a leaf begins before all that was mapped");
         Some(Unit {
             target: hit.pa / bytes,
-            attrs: stage1::decode(hit.descriptor).expect("attributes of ours"),
+            attrs: match shape.stage {
+                Stage::One => stage1::decode(hit.descriptor),
+                Stage::Two => stage2::decode(hit.descriptor),
+            }
+            .expect("attributes of ours"),
             leaf: ((first - base) / bytes, (1 << hit.size_bits) / bytes),
         })
     }
@@ -230,6 +236,7 @@ fn run(world: World, ops: Vec<Op>) {
 
 fn shape(granule: Granule, input_bits: u32) -> Geometry {
     Geometry {
+        stage: Stage::One,
         granule,
         input_bits,
         output_bits: 48,
@@ -255,6 +262,16 @@ proptest! {
     ) {
         let (unit, units) = (2 << 20, 2048);
         run(World { shape: shape(Granule::K4, 32), unit, base: 0, units }, ops);
+    }
+
+    #[test]
+    fn stage_2_from_level_1_up_to_the_top_of_the_space(
+        ops in prop::collection::vec(any_op(2048, 512), 1..24)
+    ) {
+        let (unit, units) = (4096, 2048);
+        let base = (1 << 39) - unit * units;
+        let shape = Geometry { stage: Stage::Two, output_bits: 40, ..shape(Granule::K4, 39) };
+        run(World { shape, unit, base, units }, ops);
     }
 
     #[test]

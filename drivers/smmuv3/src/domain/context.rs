@@ -14,7 +14,7 @@ use mastiff_core::iommu::Permission;
 use mastiff_pgtable::stage1::MAIR;
 use mastiff_pgtable::{
     Access as Rights, Attrs, Exec, Geometry, Granule, MapError, Memory as Kind, PageTable,
-    Shareability, Walk,
+    Shareability, Stage, Walk,
 };
 
 use super::flush::Flush;
@@ -43,6 +43,7 @@ impl<P: Machine> Context<P> {
     /// A context in which every address faults.
     pub fn new(smmu: Arc<Smmu<P>>) -> Result<Self, Fault> {
         let geometry = Geometry {
+            stage: Stage::One,
             granule: Granule::K4,
             input_bits: INPUT_BITS,
             output_bits: smmu.features.output_bits,

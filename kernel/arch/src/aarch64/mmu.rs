@@ -16,7 +16,8 @@ use mastiff_core::error::Fault;
 use mastiff_hw::Window;
 use mastiff_hw::frames::{frames, ranges};
 use mastiff_pgtable::{
-    Access, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability, stage1,
+    Access, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability, Stage,
+    stage1,
 };
 use spin::Mutex;
 use tock_registers::interfaces::{Readable, Writeable};
@@ -76,6 +77,7 @@ impl Space {
     /// The image, each part with its rights, and the tree's blob. The MMU is off.
     pub(crate) fn of_image(blob: Range<u64>) -> Result<Self, MapError> {
         let geometry = Geometry {
+            stage: Stage::One,
             granule: Granule::K4,
             input_bits: INPUT_BITS,
             output_bits: output_bits(),

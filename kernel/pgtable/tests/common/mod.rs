@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use mastiff_pgtable::{
-    Access, Attrs, Exec, Geometry, Granule, Memory, PageTable, Shareability, TableMem,
+    Access, Attrs, Exec, Geometry, Granule, Memory, PageTable, Shareability, Stage, TableMem,
 };
 
 /// Where tables are handed out from: far from any address that tests map.
@@ -223,6 +223,7 @@ pub const PAGE: u64 = 4 * KIB;
 
 pub fn k4(input_bits: u32) -> Geometry {
     Geometry {
+        stage: Stage::One,
         granule: Granule::K4,
         input_bits,
         output_bits: 44,

@@ -8,6 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 use mastiff_core::platform::{Barrier, Mmio, PageRequest, Pages, Platform};
 use mastiff_pgtable::{
     Access as Allowed, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability,
+    Stage,
 };
 use mastiff_testkit::bus::Shared;
 use mastiff_testkit::smmu::{Abort, Access, EventKind, Features, Lines, Smmu, WINDOW};
@@ -216,6 +217,7 @@ impl Bench {
     /// A space, not attached yet.
     pub fn space(&self, asid: u64) -> Space {
         let geometry = Geometry {
+            stage: Stage::One,
             granule: Granule::K4,
             input_bits: 39,
             output_bits: 40,
