@@ -98,9 +98,12 @@ fn close<P: Machine>(probe: &Probe<'_, P>, window: &Window<P>) {
 fn coherent(node: &Node<'_>, features: &Features, name: &str) -> bool {
     let tree = node.has("dma-coherent");
     if tree != features.coherent {
-        let (says, but) = if tree { ("", "not ") } else { ("not ", "") };
+        let (says, but) = match tree {
+            true => ("coherent", "not coherent"),
+            false => ("not coherent", "coherent"),
+        };
         log::warn!(
-            "{name}: the tree says that its walks are {says}coherent, IDR0.COHACC that they are {but}; the tree counts"
+            "{name}: the tree says that its walks are {says}. IDR0.COHACC says that they are {but}; the tree counts."
         );
     }
     tree
