@@ -141,7 +141,9 @@ impl IrqHub {
     }
 
     /// Makes `chip` the controller that the exception vector claims from. The
-    /// caller has interrupts masked at the CPU or not yet enabled.
+    /// caller has the controller signal the CPU nothing meanwhile: an interrupt that
+    /// [`take`](Self::take) finds here half-way is claimed by nobody, and so comes
+    /// again and again.
     pub fn set_chip(&self, chip: Option<Arc<dyn IrqChip>>) {
         *self.chip.write() = chip;
     }

@@ -186,10 +186,17 @@ impl<'a, P: Platform> Probe<'a, P> {
                 need,
             });
         }
+        let window = self.map(range)?;
+        debug_assert!(window.len() as u64 >= need);
+        Ok(window)
+    }
+
+    /// Claims and maps registers that are not a whole window of the device: a part
+    /// of one, or those of a node below the device's own.
+    pub fn map(&mut self, range: PhysRange) -> Result<P::Mmio, Fault> {
         let claim = self.context.claims.take(range, self.name)?;
         let window = self.context.platform.map_mmio(range)?;
         self.claims.push(claim);
-        debug_assert!(window.len() as u64 >= need);
         Ok(window)
     }
 
@@ -264,17 +271,38 @@ impl<'a, P: Platform> Probe<'a, P> {
         let Some(Service::Msi(chip)) = self.context.find(dependency) else {
             return Ok(None);
         };
-        let vector = chip.allocate(target.cells.first().copied().unwrap_or(requester))?;
+        let id = target.cells.first().copied().unwrap_or(requester);
+        match self.send_messages(child, lease, chip, id, handler) {
+            Ok(interrupt) => Ok(Some(interrupt)),
+            Err(fault) => {
+                log::warn!(
+                    "{}: no message interrupt, wired instead: {fault}",
+                    self.name
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    fn send_messages(
+        &self,
+        child: &Child,
+        lease: &Lease<P>,
+        chip: Arc<dyn MsiChip>,
+        id: u32,
+        handler: Arc<dyn IrqHandler>,
+    ) -> Result<Interrupt, Fault> {
+        let vector = chip.allocate(id)?;
         let hub = self.context.platform.irqs();
         let line = hub.connect_msi(chip, vector, self.name, handler)?;
         // The doorbell is a DMA target like any other: behind an IOMMU it has an
         // IOVA, and that is what the function must write to.
         let address = lease.doorbell(vector.doorbell)?;
         child.function.set_message(0, address, vector.data)?;
-        Ok(Some(Interrupt {
+        Ok(Interrupt {
             source: Source::Message(child.function.clone(), 0),
             line,
-        }))
+        })
     }
 
     /// The device's DMA. There is one, set up before the probe, for drivers whose

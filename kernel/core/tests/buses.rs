@@ -4,7 +4,7 @@
 mod bench;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use bench::*;
 use mastiff_core::addr::PhysRange;
@@ -26,6 +26,7 @@ struct Function {
     iommu: FakeIommu,
     master: AtomicBool,
     message: AtomicU32,
+    address: AtomicU64,
     messages: u32,
 }
 
@@ -50,6 +51,7 @@ impl BusFunction for Function {
     fn set_message(&self, _: u32, address: u64, _: u32) -> Result<(), Fault> {
         assert_ne!(address, 0);
         self.message.store(address as u32, Ordering::SeqCst);
+        self.address.store(address, Ordering::SeqCst);
         Ok(())
     }
 
@@ -94,6 +96,7 @@ fn bus(bench: &Bench, functions: &[Found]) -> (&'static FakeDriver, Vec<Arc<Func
                 iommu: bench.iommu.clone(),
                 master: AtomicBool::new(false),
                 message: AtomicU32::new(0),
+                address: AtomicU64::new(0),
                 messages: 1,
             })
         })
@@ -271,10 +274,44 @@ fn a_doorbell_is_mapped_for_the_device_and_its_message_names_the_mapping() {
         0x802_0000,
         "an IOVA, not the doorbell itself"
     );
+    let mapped = made[0].address.load(Ordering::SeqCst);
+    assert!(
+        mapped < 1 << 32,
+        "a message may have 32 address bits: {mapped:#x}"
+    );
     assert_eq!(frame.used().len(), 1);
     engine.unbind("00:01.0").unwrap();
     assert_eq!(made[0].message.load(Ordering::SeqCst), 0);
     assert!(frame.used().is_empty());
+}
+
+#[test]
+fn a_function_whose_message_cannot_be_set_up_gets_no_message() {
+    let bench = Bench::new();
+    // One vector for two functions; neither has a wired interrupt.
+    let frame = bench.sim.add_msi_frame(0x802_0000, 80, 1);
+    let msi = frame.clone();
+    let publish = Do::Publish(Box::new(move || Service::Msi(msi.clone())));
+    let id = Match::compatible("test,msi");
+    let frames = FakeDriver::new("msi", &[id], vec![publish], &bench.diary);
+    let tree = iommu(base())
+        .node("msi@8020000", |n| {
+            n.compatible(&["test,msi"]).u32("#msi-cells", 1).phandle(4)
+        })
+        .node("bus@0", |n| {
+            n.compatible(&["test,bus"])
+                .flag("dma-coherent")
+                .cells("iommu-map", &ONE_TO_ONE)
+                .cells("msi-map", &[0, 4, 0, 0x100])
+        });
+    let (bus, _) = bus(&bench, &[found("00:01.0", 8), found("00:02.0", 16)]);
+    let function = function_driver(&bench, vec![Do::Interrupt]);
+    let engine = bench.start(tree, &[function, bus, frames, bench.iommu_driver(vec![])]);
+    assert_eq!(state(&engine, "00:01.0"), "bound");
+    // The wired one was asked for instead, and that is what is missing.
+    let none = Fault::NoInterrupt { index: 0 };
+    let chain = why(&engine, "00:02.0");
+    assert_eq!(chain, [format!("/bus@0/00:02.0: {none}")]);
 }
 
 #[test]

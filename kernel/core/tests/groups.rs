@@ -149,3 +149,71 @@ fn streams_of_two_live_groups_are_refused() {
     assert_eq!(state(&engine, "/c@3"), "failed");
     assert_eq!(bench.counts().attached, 2);
 }
+
+#[test]
+fn what_a_failed_member_brought_does_not_stay() {
+    // The second member's firmware has a mapping, and one of its streams is beyond
+    // the table: the first member must not reach that memory.
+    let mut bench = Bench::new();
+    bench.iommu = FakeIommu::new(Limits {
+        aperture: (1 << 48) - 1,
+        streams: 1 << 5,
+    });
+    let tree = master(iommu(base()), "a@1", &[1, 5])
+        .node("b@2", |n| {
+            n.compatible(&["test,master"])
+                .cells("iommus", &[1, 5, 1, 99])
+                .phandle(7)
+        })
+        .node("reserved-memory", |n| {
+            n.u32("#address-cells", 2)
+                .u32("#size-cells", 2)
+                .flag("ranges")
+                .node("splash", |n| {
+                    n.cells("reg", &[0, 0x4010_0000, 0, 0x2000])
+                        .cells("iommu-addresses", &[7, 0, 0x4010_0000, 0, 0x2000])
+                })
+        });
+    let engine = bench.start(
+        tree,
+        &[bench.master_driver(vec![]), bench.iommu_driver(vec![])],
+    );
+    assert_eq!(state(&engine, "/a@1"), "bound");
+    assert_eq!(state(&engine, "/b@2"), "failed");
+    assert_eq!(bench.counts().mappings, 0);
+}
+
+#[test]
+fn what_firmware_mapped_for_a_member_goes_with_it_and_counts_as_reachable() {
+    let bench = Bench::new();
+    let tree = master(iommu(base()), "a@1", &[1, 5])
+        .node("b@2", |n| {
+            n.compatible(&["test,master"])
+                .cells("iommus", &[1, 5])
+                .phandle(7)
+        })
+        .node("reserved-memory", |n| {
+            n.u32("#address-cells", 2)
+                .u32("#size-cells", 2)
+                .flag("ranges")
+                .node("splash", |n| {
+                    n.cells("reg", &[0, 0x4010_0000, 0, 0x2000])
+                        .cells("iommu-addresses", &[7, 0, 0x4010_0000, 0, 0x2000])
+                })
+        });
+    let mut engine = bench.start(
+        tree,
+        &[
+            bench.master_driver(vec![Do::Alloc(20 << 10)]),
+            bench.iommu_driver(vec![]),
+        ],
+    );
+    let reach = |engine: &mastiff_core::engine::Engine<Sim>| match device(engine, "/a@1").dma() {
+        DmaSetup::Group(info) => info.mapped,
+        _ => 0,
+    };
+    assert_eq!(reach(&engine), 2 * (20 << 10) + 0x2000);
+    engine.unbind("/b@2").unwrap();
+    assert_eq!(reach(&engine), 20 << 10);
+    assert_eq!(bench.counts().mappings, 1);
+}

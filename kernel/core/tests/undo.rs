@@ -153,6 +153,8 @@ fn s26_unbinding_the_iommu_takes_its_masters_first_and_binding_it_brings_them_ba
     bench.diary.take();
     engine.unbind(IOMMU_PATH).unwrap();
     assert_eq!(state(&engine, "/a@1"), "waiting");
+    let last = device(&engine, "/a@1").waited.last().unwrap();
+    assert_eq!(&*last.property, "iommus", "what it waits for is told");
     let diary = bench.diary.take();
     assert_eq!(diary[..2], ["/a@1: quiesce", "/a@1: drop"]);
     assert_eq!(diary[2], format!("{IOMMU_PATH}: quiesce"));

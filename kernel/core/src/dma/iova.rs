@@ -28,7 +28,6 @@ pub struct Hole {
 pub struct IovaSpace {
     // Ascending; few: as many as there are holes and different masks.
     windows: Vec<Window>,
-    in_use: u64,
 }
 
 struct Window {
@@ -51,16 +50,11 @@ impl IovaSpace {
         {
             windows.push(Window::new(PAGE, last));
         }
-        let mut space = Self { windows, in_use: 0 };
+        let mut space = Self { windows };
         // Most masters that are limited are so to 32 bits; the others start above,
         // so that there is room below for one that joins the group later.
         space.split_at(u64::from(u32::MAX));
         space
-    }
-
-    /// Bytes that are handed out.
-    pub fn in_use(&self) -> u64 {
-        self.in_use
     }
 
     /// Hands out `len` bytes, aligned to their size rounded up to a power of two,
@@ -71,7 +65,6 @@ impl IovaSpace {
         let Some(class) = class(len) else {
             return Err(fault);
         };
-        let size = PAGE << class;
         let steps: [fn(&mut Window, usize) -> Option<u64>; 3] =
             [Window::take, Window::split, Window::merge_and_split];
         for step in steps {
@@ -79,7 +72,6 @@ impl IovaSpace {
                 if window.last <= limit
                     && let Some(start) = step(window, class)
                 {
-                    self.in_use += size;
                     return Ok(Iova(start));
                 }
             }
@@ -90,7 +82,6 @@ impl IovaSpace {
     /// Takes back what `alloc` gave for `len` bytes.
     pub fn free(&mut self, iova: Iova, len: u64) {
         let Some(class) = class(len) else { return };
-        self.in_use -= PAGE << class;
         self.give(iova.0, iova.0 + (PAGE << class) - 1);
     }
 
@@ -119,34 +110,30 @@ impl IovaSpace {
     }
 
     /// Cuts ranges out that belong to somebody else. Fails where part of one was
-    /// handed out already.
+    /// handed out already; nothing is cut out then.
     pub fn exclude(&mut self, holes: &[Hole]) -> Result<(), Fault> {
-        for hole in holes {
+        let whole = |hole: &Hole| {
+            let end = hole.last.checked_add(PAGE)?;
             let first = hole.first & !(PAGE - 1);
-            let Some(last) = hole
-                .last
-                .checked_add(PAGE)
-                .map(|last| (last & !(PAGE - 1)) - 1)
-            else {
-                continue;
-            };
+            Some((first, (end & !(PAGE - 1)) - 1))
+        };
+        let inside = |window: &Window, (first, last)| window.first >= first && window.last <= last;
+        for (first, last) in holes.iter().filter_map(whole) {
             if first > 0 {
                 self.split_at(first - 1);
             }
             self.split_at(last);
-            let inside = |window: &Window| window.first >= first && window.last <= last;
-            if self
-                .windows
-                .iter()
-                .any(|window| inside(window) && !window.is_unused())
-            {
+            let mut windows = self.windows.iter();
+            if windows.any(|window| inside(window, (first, last)) && !window.is_unused()) {
                 return Err(Fault::BadRange {
                     iova: Iova(first),
                     len: last - first + 1,
                     why: "a reserved range is in use already",
                 });
             }
-            self.windows.retain(|window| !inside(window));
+        }
+        for hole in holes.iter().filter_map(whole) {
+            self.windows.retain(|window| !inside(window, hole));
         }
         Ok(())
     }

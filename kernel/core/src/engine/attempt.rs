@@ -108,10 +108,7 @@ impl<P: Platform> Engine<P> {
             self.context.path(waited.dependency.node),
             waited.property
         );
-        device.state = State::Waiting(waited.dependency);
-        if !device.waited.contains(&waited) {
-            device.waited.push(waited);
-        }
+        device.wait_for(waited);
         self.waiters.entry(on).or_default().push(id);
     }
 

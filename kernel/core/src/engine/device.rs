@@ -233,6 +233,14 @@ impl<P: Platform> Device<P> {
         }
     }
 
+    /// It waits from now on.
+    pub(super) fn wait_for(&mut self, waited: Waited) {
+        self.state = State::Waiting(waited.dependency);
+        if !self.waited.contains(&waited) {
+            self.waited.push(waited);
+        }
+    }
+
     /// The state that its driver keeps, while it is bound.
     pub fn bound(&self) -> Option<&dyn Bound> {
         self.bound.as_deref()

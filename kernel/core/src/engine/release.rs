@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Engine;
-use super::device::{DeviceId, Setup, State};
+use super::device::{DeviceId, Setup, State, Waited};
 use super::suppliers::{Resolved, keys};
 use crate::console::Console;
-use crate::error::{Dependency, Fault};
+use crate::error::Fault;
 use crate::platform::Platform;
 
 impl<P: Platform> Engine<P> {
@@ -16,8 +16,8 @@ impl<P: Platform> Engine<P> {
     /// waits for it from now on.
     pub(super) fn release(&mut self, id: DeviceId) {
         // Depth first without recursion: a chain may be thousands long.
-        let mut stack = Vec::from([(id, None)]);
-        while let Some(&(top, reason)) = stack.last() {
+        let mut stack: Vec<(DeviceId, Option<(DeviceId, Waited)>)> = Vec::from([(id, None)]);
+        while let Some(&(top, _)) = stack.last() {
             let user = self.devices[top.index()].users.pop_first();
             match user {
                 Some(user) if self.is_bound(user) => {
@@ -25,10 +25,10 @@ impl<P: Platform> Engine<P> {
                 }
                 Some(_) => {}
                 None => {
-                    stack.pop();
+                    let reason = stack.pop().and_then(|(_, reason)| reason);
                     self.take_down(top);
-                    if let Some((on, dependency)) = reason {
-                        self.devices[top.index()].state = State::Waiting(dependency);
+                    if let Some((on, waited)) = reason {
+                        self.devices[top.index()].wait_for(waited);
                         self.waiters.entry(on).or_default().push(top);
                     }
                 }
@@ -42,16 +42,19 @@ impl<P: Platform> Engine<P> {
 
     /// What a user will wait for once its supplier is gone; nothing if it is gone with
     /// it, being on it.
-    fn reason_to_wait(&self, user: DeviceId, on: DeviceId) -> Option<(DeviceId, Dependency)> {
+    fn reason_to_wait(&self, user: DeviceId, on: DeviceId) -> Option<(DeviceId, Waited)> {
         let device = &self.devices[user.index()];
         if device.bus == Some(on) {
             return None;
         }
-        device
-            .uses
-            .iter()
-            .find(|(supplier, _)| *supplier == on)
-            .copied()
+        let mut uses = device.uses.iter();
+        let &(_, dependency) = uses.find(|(supplier, _)| *supplier == on)?;
+        let property = self.property(device, dependency);
+        let waited = Waited {
+            dependency,
+            property,
+        };
+        Some((on, waited))
     }
 
     /// Ends a binding: the device is stopped, then cut off on its bus, then its

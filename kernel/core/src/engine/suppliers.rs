@@ -362,6 +362,24 @@ impl<P: Platform> Engine<P> {
         Ok(edges)
     }
 
+    /// The property by which a device asks for something.
+    pub(super) fn property(&self, device: &Device<P>, dependency: Dependency) -> Box<str> {
+        let streams = device.streams.iter();
+        let stream = (dependency.class == SupplierClass::Iommu)
+            .then(|| {
+                streams
+                    .clone()
+                    .find(|stream| stream.iommu == dependency.node)
+            })
+            .flatten();
+        if let Some(stream) = stream {
+            return stream.property.into();
+        }
+        let edges = self.edges(device).unwrap_or_default().into_iter();
+        let mut same = edges.filter(|edge| edge.dependency == dependency);
+        same.next().map(|edge| edge.property).unwrap_or_default()
+    }
+
     /// Whether a supplier is there, may come, or never will.
     pub(super) fn supply(&self, dependency: Dependency) -> Supply {
         if self.context.find(dependency).is_some() {

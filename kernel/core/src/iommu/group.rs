@@ -4,10 +4,10 @@
 //! or is deferred does not disturb the others' DMA.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use mastiff_dt::NodeId;
 use spin::Mutex;
@@ -51,8 +51,10 @@ pub struct Group {
     streams: Arc<Streams>,
     identity: bool,
     space: Mutex<IovaSpace>,
-    doorbells: Mutex<BTreeMap<u64, Iova>>,
-    kept: Mutex<Vec<Identity>>,
+    // By page; more than one where a member cannot reach the first.
+    doorbells: Mutex<Vec<(u64, Iova)>>,
+    // Bytes that members can reach.
+    mapped: AtomicU64,
     isolation: Option<Box<str>>,
     live: Mutex<Live>,
     // One for each IOMMU on the way, and the same mappings in all of them.
@@ -68,6 +70,25 @@ struct Live {
 struct Member {
     name: Box<str>,
     keys: Vec<StreamKey>,
+    kept: Vec<Arc<Kept>>,
+}
+
+/// A mapping that firmware made, for as long as a member uses it.
+struct Kept {
+    mapping: Identity,
+    domains: Vec<Arc<dyn Domain>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Identity { iova, len, .. } = self.mapping;
+        for domain in &self.domains {
+            if let Err(fault) = domain.unmap(iova, len) {
+                // The memory is firmware's: nobody is given it in either case.
+                log::error!("firmware's mapping at {iova}: {fault}");
+            }
+        }
+    }
 }
 
 /// What people are shown of a group.
@@ -81,7 +102,7 @@ pub struct GroupInfo {
     pub identity: bool,
     /// The domain's tag (ASID).
     pub tag: Option<u32>,
-    /// Bytes of IOVA in use.
+    /// Bytes that its members can reach.
     pub mapped: u64,
 }
 
@@ -133,10 +154,9 @@ impl Group {
             Some(group) => group,
             None => Arc::new(Self::new(streams, joining)?),
         };
-        group.space.lock().exclude(joining.holes)?;
-        group.keep(joining.kept)?;
         let mut live = group.live.lock();
-        // Dropped again, and so undone, if one of them fails.
+        // What is taken here is dropped again, and so undone, if a later step fails.
+        let kept = group.keep(&live, joining.kept)?;
         let mut attached: Vec<Attachment> = Vec::new();
         for behind in joining.behind {
             let domain = group.domain(behind)?;
@@ -149,10 +169,12 @@ impl Group {
                 }
             }
         }
+        group.space.lock().exclude(joining.holes)?;
         live.attachments.append(&mut attached);
         live.members.push(Member {
             name: joining.device.into(),
             keys: keys.clone(),
+            kept,
         });
         drop(live);
         streams.set_group(&keys, joining.isolation, &Arc::downgrade(&group));
@@ -175,8 +197,8 @@ impl Group {
             streams: streams.clone(),
             identity: joining.identity,
             space: Mutex::new(IovaSpace::new(aperture)),
-            doorbells: Mutex::new(BTreeMap::new()),
-            kept: Mutex::new(Vec::new()),
+            doorbells: Mutex::new(Vec::new()),
+            mapped: AtomicU64::new(0),
             isolation: joining.isolation.map(Into::into),
             live: Mutex::new(Live::default()),
             domains,
@@ -193,23 +215,32 @@ impl Group {
             })
     }
 
-    /// Maps what firmware mapped, where it did.
-    fn keep(&self, mappings: &[Identity]) -> Result<(), Fault> {
+    /// Maps what firmware mapped, where it did; what another member has mapped like
+    /// that already is shared.
+    fn keep(&self, live: &Live, mappings: &[Identity]) -> Result<Vec<Arc<Kept>>, Fault> {
         if self.identity {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let mut kept = self.kept.lock();
-        for mapping in mappings {
-            if kept.contains(mapping) {
+        let mut all = Vec::new();
+        for &mapping in mappings {
+            let known = live.members.iter().flat_map(|member| &member.kept);
+            let same = known.chain(&all).find(|kept| kept.mapping == mapping);
+            if let Some(kept) = same.cloned() {
+                all.push(kept);
                 continue;
             }
-            let Identity { iova, pa, len } = *mapping;
+            let Identity { iova, pa, len } = mapping;
+            let mut kept = Kept {
+                mapping,
+                domains: Vec::new(),
+            };
             for (_, domain) in &self.domains {
                 domain.map(iova, pa, len, Permission::ReadWrite)?;
+                kept.domains.push(domain.clone());
             }
-            kept.push(*mapping);
+            all.push(Arc::new(kept));
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Takes `device` out. Streams that were its alone are aborted; with the last
@@ -220,7 +251,9 @@ impl Group {
             members,
             attachments,
         } = &mut *live;
-        members.retain(|member| &*member.name != device);
+        let left: Vec<Member> = members
+            .extract_if(.., |member| &*member.name == device)
+            .collect();
         let used = |key| members.iter().any(|member| member.keys.contains(&key));
         let (kept, gone): (Vec<_>, Vec<_>) = mem::take(attachments)
             .into_iter()
@@ -229,7 +262,9 @@ impl Group {
         let empty = members.is_empty();
         drop(live);
         let keys: Vec<StreamKey> = gone.iter().map(Attachment::key).collect();
+        // The streams that went abort before what firmware mapped for them goes.
         drop(gone);
+        drop(left);
         // A device that comes back starts with a fresh domain, even where somebody
         // still holds a buffer of this one.
         let isolation = self.isolation.as_deref().filter(|_| empty);
@@ -262,6 +297,7 @@ impl Group {
                 return Err(fault);
             }
         }
+        self.mapped.fetch_add(len, Ordering::Relaxed);
         Ok(iova)
     }
 
@@ -273,6 +309,7 @@ impl Group {
             result = result.and(domain.unmap(iova, len));
         }
         result?;
+        self.mapped.fetch_sub(len, Ordering::Relaxed);
         self.space.lock().free(iova, len);
         Ok(())
     }
@@ -285,11 +322,14 @@ impl Group {
             return Ok(Iova(pa.0));
         }
         let mut doorbells = self.doorbells.lock();
-        let iova = match doorbells.get(&page) {
-            Some(iova) => *iova,
+        let known = doorbells
+            .iter()
+            .find(|(known, iova)| *known == page && iova.0 + (PAGE - 1) <= limit);
+        let iova = match known {
+            Some((_, iova)) => *iova,
             None => {
                 let iova = self.map(PhysAddr(page), PAGE, limit, Permission::Doorbell)?;
-                doorbells.insert(page, iova);
+                doorbells.push((page, iova));
                 iova
             }
         };
@@ -314,6 +354,13 @@ impl Group {
     /// What people are shown.
     pub fn info(&self) -> GroupInfo {
         let live = self.live.lock();
+        let mut kept: Vec<Identity> = Vec::new();
+        for mapping in live.members.iter().flat_map(|member| &member.kept) {
+            if !kept.contains(&mapping.mapping) {
+                kept.push(mapping.mapping);
+            }
+        }
+        let kept: u64 = kept.iter().map(|mapping| mapping.len).sum();
         GroupInfo {
             members: live
                 .members
@@ -323,7 +370,7 @@ impl Group {
             streams: live.attachments.iter().map(Attachment::key).collect(),
             identity: self.identity,
             tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
-            mapped: self.space.lock().in_use(),
+            mapped: self.mapped.load(Ordering::Relaxed) + kept,
         }
     }
 }
