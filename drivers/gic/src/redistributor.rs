@@ -21,7 +21,10 @@ pub struct Redistributor<M: Mmio> {
 impl<M: Mmio> Redistributor<M> {
     /// Finds the one whose affinity is that of `mpidr`. The regions are the GIC's
     /// windows from the second on.
-    pub fn find<P: Platform<Mmio = M>>(probe: &Probe<'_, P>, mpidr: u64) -> Result<Self, Fault> {
+    pub fn find<P: Platform<Mmio = M>>(
+        probe: &mut Probe<'_, P>,
+        mpidr: u64,
+    ) -> Result<Self, Fault> {
         let node = probe.require_node()?;
         let regions = node.cell("#redistributor-regions")?.unwrap_or(1);
         let stride = match node.prop("redistributor-stride") {
@@ -41,39 +44,49 @@ impl<M: Mmio> Redistributor<M> {
             });
         }
         let wanted = gicr::packed_affinity(mpidr);
-        let mut last = 0;
+        let mut last = None;
         for index in 1..=regions as usize {
             let region = probe.window(index)?;
-            match Self::find_in(probe.platform(), region, stride, wanted)? {
+            if region.len < gicr::LEN {
+                return Err(Fault::WindowTooSmall {
+                    index,
+                    have: region.len,
+                    need: gicr::LEN,
+                });
+            }
+            match Self::find_in(probe, region, stride, wanted)? {
                 Ok(found) => return Ok(found),
                 Err(typer) => last = typer,
             }
         }
+        let Some(seen) = last else {
+            return Err(Fault::invalid("`#redistributor-regions` is 0"));
+        };
         Err(Fault::Register {
             name: "GICR_TYPER (last redistributor; affinity in the upper half)",
             expected: u64::from(wanted) << 32,
-            seen: last,
+            seen,
         })
     }
 
     /// Looks through one region; where it is not there, the last TYPER seen.
     fn find_in<P: Platform<Mmio = M>>(
-        platform: &P,
+        probe: &mut Probe<'_, P>,
         region: PhysRange,
         stride: Option<u64>,
         wanted: u32,
-    ) -> Result<Result<Self, u64>, Fault> {
+    ) -> Result<Result<Self, Option<u64>>, Fault> {
         let mut offset = 0;
-        let mut last = 0;
+        let mut last = None;
         while region.len - offset >= gicr::LEN {
             let at = region.start.add(offset);
             let len = gicr::LEN;
-            let regs = platform.map_mmio(PhysRange { start: at, len })?;
+            let regs = probe.map(PhysRange { start: at, len })?;
             let typer = regs.read64(gicr::TYPER);
             if gicr::affinity(typer) == wanted {
                 return Ok(Ok(Self { regs, at, typer }));
             }
-            last = typer;
+            last = Some(typer);
             let len = match typer & gicr::TYPER_VLPIS {
                 0 => gicr::LEN,
                 _ => gicr::LEN_WITH_VLPIS,

@@ -39,7 +39,7 @@ pub fn publish_frames<P: Platform>(
         .children()
         .filter(|child| child.is_compatible(COMPATIBLE));
     for child in frames.filter(|child| child.status().is_enabled()) {
-        match Frame::find(probe.platform(), child, chip.clone()) {
+        match Frame::find(probe, child, chip.clone()) {
             Ok(frame) => {
                 let Spis { first, count } = frame.spis;
                 log::info!("{}: GICv2m, INTIDs {first}+{count}", child.path());
@@ -61,7 +61,7 @@ struct Frame {
 
 impl Frame {
     fn find<P: Platform>(
-        platform: &P,
+        probe: &mut Probe<'_, P>,
         node: Node<'_>,
         chip: Arc<dyn IrqChip>,
     ) -> Result<Self, Fault> {
@@ -76,7 +76,7 @@ impl Frame {
         }
         let start = PhysAddr(region.base);
         let len = FRAME_LEN;
-        let regs = platform.map_mmio(PhysRange { start, len })?;
+        let regs = probe.map(PhysRange { start, len })?;
         let typer = from_typer(regs.read32(MSI_TYPER));
         let spis = Spis {
             first: node.cell("arm,msi-base-spi")?.unwrap_or(typer.first),

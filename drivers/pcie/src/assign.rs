@@ -55,8 +55,15 @@ pub fn assign<M: Mmio>(
     }
     for (mut found, placed) in bus.functions.into_iter().zip(places) {
         let complete = found.bars.iter().all(|bar| placed[bar.index].is_some());
-        let decodes = complete && !found.bars.is_empty() || found.behind.is_some();
+        // One enable is for all BARs and, of a bridge, for what it forwards: without
+        // a place for its own BAR nothing behind it can be reached.
+        let decodes = complete && (!found.bars.is_empty() || found.behind.is_some());
         if let Some(behind) = found.behind.take() {
+            let pools = if complete {
+                &mut *pools
+            } else {
+                &mut Pools::default()
+            };
             forward(&found.config, behind, pools, each);
         }
         if decodes {

@@ -37,7 +37,11 @@ pub fn wanted<M: Mmio>(config: &Config<M>, count: usize) -> Vec<Bar> {
     let mut index = 0;
     while index < count {
         let low = probe(config, index);
-        let wide = low & (IO | WIDTH) == WIDTH_64 && index + 1 < count;
+        let wide = low & (IO | WIDTH) == WIDTH_64;
+        if wide && index + 1 == count {
+            // Its upper half would be a register that is no BAR.
+            break;
+        }
         let high = if wide {
             probe(config, index + 1)
         } else {

@@ -75,8 +75,8 @@ impl<P: Platform> Driver<P> for Pcie {
             apertures: window::apertures(&ranges),
             memory: node.child_dma_ranges()?,
         });
+        let root = Scanner::new(probe, ecam.start, first, last).scan(node)?;
         let platform = probe.platform();
-        let root = Scanner::new(platform, ecam.start, first, last).scan(node)?;
         let mut functions = Vec::new();
         assign(
             root,

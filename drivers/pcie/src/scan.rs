@@ -10,6 +10,7 @@ use mastiff_core::addr::{PhysAddr, PhysRange};
 use mastiff_core::bus::PciId;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Mmio, Platform};
+use mastiff_core::probe::Probe;
 use mastiff_dt::{Node, NodeId};
 
 use crate::address::{Bdf, swizzle};
@@ -74,8 +75,8 @@ struct Way<'t, M> {
 }
 
 /// Scans one host.
-pub struct Scanner<'a, P: Platform> {
-    platform: &'a P,
+pub struct Scanner<'a, 'p, P: Platform> {
+    probe: &'a mut Probe<'p, P>,
     ecam: PhysAddr,
     first_bus: u8,
     last_bus: u8,
@@ -83,12 +84,12 @@ pub struct Scanner<'a, P: Platform> {
     highest: u8,
 }
 
-impl<'a, P: Platform> Scanner<'a, P> {
+impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
     /// For a host whose configuration space for buses `first` to `last` is at
     /// `ecam`.
-    pub fn new(platform: &'a P, ecam: PhysAddr, first: u8, last: u8) -> Self {
+    pub fn new(probe: &'a mut Probe<'p, P>, ecam: PhysAddr, first: u8, last: u8) -> Self {
         Self {
-            platform,
+            probe,
             ecam,
             first_bus: first,
             last_bus: last,
@@ -113,7 +114,7 @@ impl<'a, P: Platform> Scanner<'a, P> {
             .ecam
             .add(u64::from(number - self.first_bus) * BUS_SPACE);
         let len = BUS_SPACE;
-        let window = Arc::new(self.platform.map_mmio(PhysRange { start, len })?);
+        let window = Arc::new(self.probe.map(PhysRange { start, len })?);
         let mut functions = Vec::new();
         for device in 0..if way.is_link { 1 } else { DEVICES } {
             for function in 0..FUNCTIONS {

@@ -32,6 +32,7 @@ pub struct Pool {
 }
 
 /// Where BARs can go.
+#[derive(Default)]
 pub struct Pools {
     /// Below 4 GiB, reads may have side effects.
     pub low: Option<Pool>,

@@ -423,6 +423,47 @@ fn a_bar_without_space_fails_its_function_only() {
 }
 
 #[test]
+fn a_bridge_without_space_forwards_nothing_and_decodes_nothing() {
+    const COMMAND_MEMORY: u16 = 1 << 1;
+    let behind = SimBus::new().with(0, 0, card());
+    let greedy = SimFunction::bridge(ROOT_PORT, behind).bar(0, 1 << 30, 0);
+    let machine = PciMachine::new(SimBus::new().with(1, 0, greedy).with(2, 0, card()));
+    let engine = boot(&machine, vec![Do::Mmio(0, 8)], &Diary::default());
+    assert_eq!(
+        fault(&engine, &name("01:00.0")),
+        Fault::NoWindow { index: 0 }
+    );
+    assert!(matches!(
+        engine.device(&name("00:02.0")).unwrap().state,
+        State::Bound
+    ));
+    let mut pci = machine.pci.lock().unwrap();
+    let bridge = pci.function(0, 1, 0).unwrap().config();
+    assert_eq!(bridge.get16(4) & COMMAND_MEMORY, 0);
+    assert_eq!(bridge.get32(0x20), 0x0000_fff0, "a window on nothing");
+}
+
+#[test]
+fn a_last_bar_that_claims_the_register_after_it_is_none() {
+    let behind = SimBus::new().with(0, 0, card());
+    let broken = SimFunction::bridge(ROOT_PORT, behind).with_config(|config| {
+        // BAR 1, the last of a bridge, in 64 bits: the bus numbers follow.
+        config.set32(0x14, 4);
+        config.allow32(0x14, 0xffff_f000);
+    });
+    let machine = PciMachine::new(SimBus::new().with(1, 0, broken));
+    let engine = boot(&machine, vec![Do::Mmio(0, 8)], &Diary::default());
+    assert!(matches!(
+        engine.device(&name("01:00.0")).unwrap().state,
+        State::Bound
+    ));
+    let mut pci = machine.pci.lock().unwrap();
+    let bridge = pci.function(0, 1, 0).unwrap().config();
+    assert_eq!(bridge.get32(0x14), 4, "left alone");
+    assert_eq!(bridge.get32(0x18) & 0xff_ffff, 0x01_0100);
+}
+
+#[test]
 fn a_failure_at_any_mapping_leaves_nothing() {
     for n in 0.. {
         let machine = PciMachine::new(board());

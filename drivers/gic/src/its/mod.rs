@@ -57,7 +57,7 @@ pub fn publish_all<P: Platform>(
                     lpis.insert(started).clone()
                 }
             };
-            Its::start(child, chip.clone(), lpis)
+            Its::start(probe, child, chip.clone(), lpis)
         };
         match start() {
             Ok(its) => {
@@ -104,7 +104,12 @@ struct Device<P: Platform> {
 }
 
 impl<P: Platform> Its<P> {
-    fn start(node: Node<'_>, chip: Arc<Chip<P>>, lpis: Arc<Lpis<P>>) -> Result<Self, Fault> {
+    fn start(
+        probe: &mut Probe<'_, P>,
+        node: Node<'_>,
+        chip: Arc<Chip<P>>,
+        lpis: Arc<Lpis<P>>,
+    ) -> Result<Self, Fault> {
         let regions = node.reg()?;
         let region = regions.first().ok_or(Fault::NoWindow { index: 0 })?;
         if region.size < 2 * gits::CONTROL_LEN {
@@ -116,7 +121,7 @@ impl<P: Platform> Its<P> {
         }
         let start = PhysAddr(region.base);
         let len = gits::CONTROL_LEN;
-        let regs = chip.platform.map_mmio(PhysRange { start, len })?;
+        let regs = probe.map(PhysRange { start, len })?;
         expect_version(&regs, "GITS_PIDR2")?;
         let typer = Typer(regs.read64(gits::TYPER));
         if !typer.physical() {

@@ -25,8 +25,8 @@ pub const GICD: u64 = 0x0800_0000;
 const GICC: u64 = 0x0801_0000;
 pub const V2M: u64 = 0x0802_0000;
 pub const ITS: u64 = 0x0808_0000;
-const GICR: u64 = 0x080a_0000;
-const GICR_LEN: u64 = 0x2_0000;
+pub const GICR: u64 = 0x080a_0000;
+pub const GICR_LEN: u64 = 0x2_0000;
 
 /// Aff3 to Aff0 of [`crate::model::MPIDR`], and of another CPU.
 const HERE: u32 = 0x0102_0003;
@@ -180,11 +180,21 @@ impl Bench {
         gic: impl FnOnce(TreeBuilder) -> TreeBuilder,
         its: impl FnOnce(TreeBuilder) -> TreeBuilder,
     ) -> Tree {
+        // Room for more CPUs than there are, as on QEMU.
+        self.v3_tree_of(3 * GICR_LEN, gic, its)
+    }
+
+    /// With a region of that many bytes for redistributors.
+    pub fn v3_tree_of(
+        &self,
+        redistributors: u64,
+        gic: impl FnOnce(TreeBuilder) -> TreeBuilder,
+        its: impl FnOnce(TreeBuilder) -> TreeBuilder,
+    ) -> Tree {
         self.tree(|n| {
             gic(n
                 .compatible(&["arm,gic-v3"])
-                // Room for more CPUs than there are, as on QEMU.
-                .reg(&[(GICD, 0x1_0000), (GICR, 3 * GICR_LEN)])
+                .reg(&[(GICD, 0x1_0000), (GICR, redistributors)])
                 .node("its@8080000", |n| {
                     its(n
                         .compatible(&["arm,gic-v3-its"])

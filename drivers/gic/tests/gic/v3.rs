@@ -3,7 +3,7 @@
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
 
-use crate::bench::{Bench, fault};
+use crate::bench::{Bench, GICD, GICR, GICR_LEN, ITS, fault};
 use crate::model::{LINES, MPIDR};
 
 const LEVEL: u32 = 40;
@@ -106,6 +106,41 @@ fn a_cpu_without_a_redistributor_is_a_fault_that_names_both() {
     );
     drop(engine);
     bench.assert_clean();
+}
+
+#[test]
+fn a_region_without_room_for_a_redistributor_is_not_looked_into() {
+    let bench = Bench::v3();
+    let engine = bench.start(bench.v3_tree_of(0x1_0000, |gic| gic, |its| its));
+    assert_eq!(
+        fault(&engine, GIC),
+        Some(Fault::WindowTooSmall {
+            index: 1,
+            have: 0x1_0000,
+            need: 0x2_0000,
+        })
+    );
+    let tree = bench.v3_tree_with(|n| n.u32("#redistributor-regions", 0), |its| its);
+    let engine = bench.start(tree);
+    assert!(matches!(fault(&engine, GIC), Some(Fault::Invalid { .. })));
+    drop(engine);
+    bench.assert_clean();
+}
+
+#[test]
+fn registers_of_every_part_are_the_gics_alone() {
+    let bench = Bench::v3();
+    let engine = bench.start(bench.v3_tree());
+    // Of the redistributors the one of this CPU, which is the second.
+    for at in [GICD, ITS, GICR, GICR + GICR_LEN] {
+        let owner = engine
+            .context()
+            .claims
+            .list()
+            .into_iter()
+            .find(|window| window.0 == at);
+        assert!(owner.is_some_and(|window| &*window.2 == GIC), "{at:#x}");
+    }
 }
 
 #[test]
