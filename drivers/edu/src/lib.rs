@@ -168,9 +168,9 @@ impl<P: Platform> Transfers<P> {
             pa,
             pattern,
         } = begun.ok_or_else(|| Fault::invalid("no round trip was begun"))?;
-        self.device.finish()?;
         let iova = source.iova();
-        source.unmap()?;
+        let finished = self.device.finish();
+        self.release(source.unmap()?, finished)?;
         let back = self.fetch(BUFFER_LEN)?;
         compare(&back, &pattern)?;
         Ok(DmaProof {
@@ -211,17 +211,39 @@ impl<P: Platform> Transfers<P> {
             .map_err(|failure| failure.fault)?;
         self.device.barrier(Barrier::Publish);
         let transfer = self.device.transfer(Way::ToMemory, target.iova(), len);
-        let target = target.unmap()?;
-        if let Err(fault) = transfer {
-            // It may still be under way, and not every machine has an IOMMU that
-            // would stop it now.
-            self.device.quarantine(target);
-            return Err(fault);
-        }
+        let target = self.release(target.unmap()?, transfer)?;
         self.device.barrier(Barrier::Acquire);
         let mut bytes = vec![0; LEN];
         target.read(0, &mut bytes);
         Ok(bytes)
+    }
+
+    /// Memory after its transfer. One that failed may still be under way, and not
+    /// every machine has an IOMMU that would stop it now: its memory is parked.
+    fn release(&self, pages: P::Pages, transfer: Result<(), Fault>) -> Result<P::Pages, Fault> {
+        match transfer {
+            Ok(()) => Ok(pages),
+            Err(fault) => {
+                self.device.quarantine(pages);
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl<P: Platform> Drop for Transfers<P> {
+    /// A round trip that nobody finished goes with the binding, its memory only when
+    /// the device has read it.
+    fn drop(&mut self) {
+        let Some(begun) = self.begun.take() else {
+            return;
+        };
+        let settled = self.device.settle();
+        // On an error the pages are parked, and there is nobody left to tell.
+        let _ = begun
+            .source
+            .unmap()
+            .and_then(|pages| self.release(pages, settled));
     }
 }
 

@@ -187,6 +187,22 @@ fn a_transfer_that_never_ends_is_given_up() {
     engine.unbind(NAME).unwrap();
     assert_eq!(machine.iommu.counts().attached, 0);
     assert_eq!(machine.sim.memory().live(), 0);
+    assert_eq!(
+        machine.sim.memory().quarantined(),
+        1,
+        "what it may still read"
+    );
+}
+
+#[test]
+fn memory_that_it_may_still_read_outlives_the_binding() {
+    let (machine, device) = machine();
+    let mut engine = machine.boot(&DRIVERS);
+    device.lock().unwrap().stuck = true;
+    test_of(&engine).begin().unwrap();
+    engine.unbind(NAME).unwrap();
+    assert_eq!(machine.sim.memory().live(), 0);
+    assert_eq!(machine.sim.memory().quarantined(), 1);
 }
 
 #[test]
@@ -262,6 +278,7 @@ fn a_round_trip_may_be_left_alone() {
     let counts = machine.iommu.counts();
     assert_eq!((counts.attached, counts.mappings), (0, 0));
     assert_eq!(machine.sim.memory().live(), 0);
+    assert_eq!(machine.sim.memory().quarantined(), 0);
 }
 
 #[test]
