@@ -4,7 +4,7 @@
 //! may raise a thousand events) and keeps the latest for the console.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,6 +18,8 @@ use crate::addr::{Iova, PAGE, StreamId};
 
 /// How many distinct faults are kept; the oldest go first.
 const KEPT: usize = 64;
+/// How many lines are printed for a stream.
+const PRINTED: u32 = 16;
 
 /// What the transaction wanted.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -78,19 +80,26 @@ pub struct FaultRecord {
 /// The latest faults of all masters.
 pub struct FaultLog {
     streams: Arc<Streams>,
-    records: Mutex<VecDeque<FaultRecord>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    records: VecDeque<FaultRecord>,
+    // By IOMMU and stream: all events ever, and lines that were printed for them.
+    totals: BTreeMap<(NodeId, StreamId), (u64, u32)>,
 }
 
 impl FaultLog {
     pub(crate) fn new(streams: Arc<Streams>) -> Self {
         Self {
             streams,
-            records: Mutex::new(VecDeque::new()),
+            kept: Mutex::new(Kept::default()),
         }
     }
 
     /// Takes an event of the IOMMU at `node`. Prints the first of its kind for a
-    /// page, counts the rest.
+    /// page, as long as a stream has not had its share of lines, and counts the rest.
     pub fn report(&self, node: NodeId, iommu: &str, report: FaultReport) {
         self.report_with(node, iommu, report, String::new);
     }
@@ -107,7 +116,14 @@ impl FaultLog {
         let owner = report
             .stream
             .and_then(|stream| self.streams.owner(node, stream));
-        let mut records = self.records.lock();
+        let mut kept = self.kept.lock();
+        let Kept { records, totals } = &mut *kept;
+        let mut nobody = (0, 0);
+        let total = match report.stream {
+            Some(stream) => totals.entry((node, stream)).or_default(),
+            None => &mut nobody,
+        };
+        total.0 += 1;
         // At most KEPT entries: a bound, not a search through anything that grows.
         if let Some(known) = records
             .iter_mut()
@@ -128,7 +144,13 @@ impl FaultLog {
             driver: owner.and_then(|owner| owner.driver),
             count: 1,
         };
-        log::warn!("{record}");
+        // A master that sweeps through addresses must not own the console.
+        total.1 += 1;
+        match total.1 {
+            ..PRINTED => log::warn!("{record}"),
+            PRINTED => log::warn!("{record}; further ones of its stream are only counted"),
+            _ => {}
+        }
         if records.len() == KEPT {
             records.pop_front();
         }
@@ -137,17 +159,13 @@ impl FaultLog {
 
     /// The faults kept, oldest first.
     pub fn records(&self) -> Vec<FaultRecord> {
-        self.records.lock().iter().cloned().collect()
+        self.kept.lock().records.iter().cloned().collect()
     }
 
-    /// Number of events seen for a stream that are still kept.
-    pub fn count(&self, stream: StreamId) -> u64 {
-        let records = self.records.lock();
-        records
-            .iter()
-            .filter(|record| record.report.stream == Some(stream))
-            .map(|record| record.count)
-            .sum()
+    /// Number of events that were ever reported for a stream of an IOMMU.
+    pub fn count(&self, node: NodeId, stream: StreamId) -> u64 {
+        let kept = self.kept.lock();
+        kept.totals.get(&(node, stream)).map_or(0, |total| total.0)
     }
 }
 
