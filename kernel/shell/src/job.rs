@@ -11,6 +11,7 @@ use mastiff_core::driver::{Bound, DmaTest};
 use mastiff_core::engine::Device;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
+use mastiff_core::policy::{MissingIommu, Policy};
 use sha2::{Digest, Sha256};
 
 use crate::records::{DeviceRecord, DmaRecord, Record};
@@ -26,6 +27,10 @@ impl<P: Platform> Shell<'_, P> {
         // First, so that the boot's cost is not that of talking about it.
         let proofs = self.prove_all();
         self.tell_story();
+        self.say(format_args!(
+            "\nPolicy\n{}",
+            policy(&self.engine.context().policy)
+        ));
         self.say(format_args!("\nDMA, verified byte by byte\n"));
         let mut results = Vec::new();
         for proof in proofs {
@@ -179,12 +184,39 @@ impl<P: Platform> Shell<'_, P> {
 
     /// Why there is no master, for each that might have been one.
     fn blame_masters(&self) {
-        for device in self.engine.devices().filter(|device| device.is_master()) {
-            for cause in self.engine.causes_of(device) {
-                self.say(format_args!("  {}: {}\n", cause.device, cause.reason));
-            }
+        let masters = || self.engine.devices().filter(|device| device.is_master());
+        for cause in masters().flat_map(|device| self.engine.causes_of(device)) {
+            self.say(format_args!("  {}: {}\n", cause.device, cause.reason));
+        }
+        if masters().next().is_none() {
+            self.say(format_args!(
+                "  nothing in the tree or on its buses is a master that this image has a driver for\n"
+            ));
         }
     }
+}
+
+/// The rules of this boot, a line each.
+fn policy(policy: &Policy) -> String {
+    let missing = |decision| match decision {
+        MissingIommu::Refuse => "refused (iommu.missing=refuse)",
+        MissingIommu::Direct => "allowed direct DMA (iommu.missing=direct)",
+    };
+    let domains = match policy.passthrough {
+        false => "DMA domains, unmapped strictly (iommu.passthrough=0)",
+        true => "identity domains (iommu.passthrough=1)",
+    };
+    let mut text = format!(
+        "  a master whose IOMMU cannot come: {}\n  masters behind an IOMMU: {domains}\n",
+        missing(policy.missing_iommu)
+    );
+    for (device, decision) in policy.devices {
+        text.push_str(&format!(
+            "  {device}, by the board: {}\n",
+            missing(*decision)
+        ));
+    }
+    text
 }
 
 /// A bar that is drawn again only where it changed.

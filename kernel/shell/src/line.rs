@@ -27,7 +27,8 @@ enum Escape {
     #[default]
     None,
     Started,
-    Sequence(u8),
+    // Its first number so far, and whether another one has begun.
+    Sequence(u16, bool),
 }
 
 /// What a key did.
@@ -46,12 +47,21 @@ impl Editor {
     pub fn key(&mut self, byte: u8, echo: &mut Vec<u8>) -> Key {
         let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
         match (&self.escape, byte) {
-            (Escape::Started, b'[' | b'O') => self.escape = Escape::Sequence(0),
+            (Escape::Started, b'[' | b'O') => self.escape = Escape::Sequence(0, false),
             (Escape::Started, _) => self.escape = Escape::None,
-            (Escape::Sequence(_), b'0'..=b'9') => self.escape = Escape::Sequence(byte),
-            (&Escape::Sequence(parameter), _) => {
+            (&Escape::Sequence(number, false), b'0'..=b'9') => {
+                let digit = u16::from(byte - b'0');
+                let number = number.saturating_mul(10).saturating_add(digit);
+                self.escape = Escape::Sequence(number, false);
+            }
+            // Further numbers and intermediate bytes up to the final one: a key with a
+            // modifier is the key.
+            (&Escape::Sequence(number, _), 0x20..=0x3f) => {
+                self.escape = Escape::Sequence(number, true);
+            }
+            (&Escape::Sequence(number, _), _) => {
                 self.escape = Escape::None;
-                self.sequence(parameter, byte, echo);
+                self.sequence(number, byte, echo);
             }
             (Escape::None, b'\n') if after_return => {}
             (Escape::None, b'\r' | b'\n') => return self.finish(echo),
@@ -77,7 +87,7 @@ impl Editor {
             }
             1 => self.go(0, echo),
             2 => self.go(self.cursor.saturating_sub(1), echo),
-            4 => self.sequence(b'3', b'~', echo),
+            4 => self.sequence(3, b'~', echo),
             5 => self.go(self.line.len(), echo),
             6 => self.go(self.cursor + 1, echo),
             11 => {
@@ -92,15 +102,15 @@ impl Editor {
         }
     }
 
-    fn sequence(&mut self, parameter: u8, byte: u8, echo: &mut Vec<u8>) {
-        match (byte, parameter) {
+    fn sequence(&mut self, number: u16, byte: u8, echo: &mut Vec<u8>) {
+        match (byte, number) {
             (b'A', _) => self.browse(self.shown.wrapping_sub(1), echo),
             (b'B', _) => self.browse(self.shown + 1, echo),
             (b'C', _) => self.go(self.cursor + 1, echo),
             (b'D', _) => self.go(self.cursor.saturating_sub(1), echo),
-            (b'H', _) | (b'~', b'1') => self.go(0, echo),
-            (b'F', _) | (b'~', b'4') => self.go(self.line.len(), echo),
-            (b'~', b'3') if self.cursor < self.line.len() => {
+            (b'H', _) | (b'~', 1 | 7) => self.go(0, echo),
+            (b'F', _) | (b'~', 4 | 8) => self.go(self.line.len(), echo),
+            (b'~', 3) if self.cursor < self.line.len() => {
                 self.line.remove(self.cursor);
                 self.redraw(self.cursor, echo);
             }
@@ -142,7 +152,8 @@ impl Editor {
     }
 
     fn finish(&mut self, echo: &mut Vec<u8>) -> Key {
-        echo.extend_from_slice(b"\r\n");
+        // The console makes it a new line of a terminal.
+        echo.push(b'\n');
         let line = core::mem::take(&mut self.line);
         self.cursor = 0;
         if !line.is_empty() && self.history.last() != Some(&line) {

@@ -117,17 +117,27 @@ fn read<P: Platform>(
         )));
     }
     let at = number(iova, "the address")?;
-    let master = master(shell, name)?;
-    let data = master.read_at(Iova(at), bytes as u32)?;
+    let before = faults_of(shell, name)?;
+    let data = master(shell, name)?.read_at(Iova(at), bytes as u32)?;
     out.push(Record::Data(DataRecord {
         device: device(shell, name)?.name.clone(),
         space: "memory",
         at,
+        faulted: faults_of(shell, name)? > before,
         data,
     }));
-    // A fault that this caused has been announced by now.
-    shell.engine.context().platform.irqs().service();
     Ok(())
+}
+
+/// How many faults of a device's streams are known by now.
+fn faults_of<P: Platform>(shell: &Shell<'_, P>, name: &str) -> Result<u64, Failure> {
+    let context = shell.engine.context();
+    // What was announced and not yet taken.
+    context.platform.irqs().service();
+    let streams = device(shell, name)?.streams.iter();
+    Ok(streams
+        .map(|stream| context.faults.count(stream.iommu, stream.id))
+        .sum())
 }
 
 pub fn disk<P: Platform>(
@@ -173,6 +183,7 @@ fn blocks<P: Platform>(
             device: name.into(),
             space: "disk",
             at,
+            faulted: false,
             data: data.into(),
         }));
         at = at.saturating_add(data.len() as u64);

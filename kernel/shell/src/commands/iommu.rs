@@ -72,10 +72,14 @@ pub fn walk<P: Platform>(
 ) -> Result<(), Failure> {
     let device = device(shell, arguments[0])?;
     let iova = number(arguments[1], "the IOVA")?;
-    let walk = WalkRecord::new(device, Iova(iova));
-    out.push(Record::Walk(walk.ok_or_else(|| {
-        Failure::new(format!("{} is attached to no domain", device.name))
-    })?));
+    let walk = WalkRecord::new(device, Iova(iova))
+        .ok_or_else(|| Failure::new(format!("{} is attached to no domain", device.name)))?;
+    if walk.levels.is_empty() && walk.domain != "identity" {
+        return Err(Failure::new(format!(
+            "{iova:#x} is beyond the addresses of its tables, or none is attached"
+        )));
+    }
+    out.push(Record::Walk(walk));
     Ok(())
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn nothing<P: Platform>(name: &str) -> &'static str {
 fn find<P: Platform>(name: &str) -> Result<Command<P>, Failure> {
     let mut commands = table::<P>().into_iter();
     let found = commands.find(|command| command.name == name);
-    found.ok_or_else(|| Failure::new(format!("no such command: {name}; `help` lists them")))
+    found.ok_or_else(|| Failure::new("no such command; `help` lists them"))
 }
 
 fn usage<P: Platform>(command: &Command<P>) -> Failure {

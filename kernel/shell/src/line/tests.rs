@@ -64,6 +64,16 @@ fn edits_in_the_middle() {
 }
 
 #[test]
+fn keys_with_modifiers_and_keys_that_mean_nothing_type_nothing() {
+    let mut editor = Editor::default();
+    // Ctrl-left, ctrl-right, F12, shift-F5, a paste's bracket.
+    let keys = b"ab\x1b[1;5D\x1b[1;5C\x1b[24~\x1b[15;2~\x1b[200~c\r";
+    assert_eq!(type_in(&mut editor, keys), [line("abc")]);
+    // The modified key moves as the plain one does.
+    assert_eq!(type_in(&mut editor, b"ab\x1b[1;5Dc\r"), [line("acb")]);
+}
+
+#[test]
 fn history_goes_back_and_forth_without_repetitions() {
     let mut editor = Editor::default();
     type_in(&mut editor, b"one\rtwo\rtwo\r");

@@ -88,6 +88,9 @@ pub struct DataRecord {
     pub space: &'static str,
     /// The offset or address of the first.
     pub at: u64,
+    /// Whether the device's IOMMU reported a fault of it meanwhile: then the bytes are
+    /// whatever the device had, not what is at that address.
+    pub faulted: bool,
     /// The bytes.
     #[serde(serialize_with = "digits")]
     pub data: Vec<u8>,

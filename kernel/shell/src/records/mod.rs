@@ -150,11 +150,12 @@ mod tests {
             device: "/a".into(),
             space: "disk",
             at: 512,
+            faulted: false,
             data: alloc::vec![0, 0xab, 0xff],
         });
         assert_eq!(
             record.line(),
-            r#"@{"kind":"data","device":"/a","space":"disk","at":512,"data":"00abff"}"#
+            r#"@{"kind":"data","device":"/a","space":"disk","at":512,"faulted":false,"data":"00abff"}"#
         );
     }
 }

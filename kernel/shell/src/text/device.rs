@@ -43,7 +43,7 @@ pub fn device(record: &DeviceRecord) -> View {
 /// A device's line of the probe story, its troubles below.
 pub fn story(record: &DeviceRecord) -> String {
     let driver = record.driver.unwrap_or("no driver");
-    let mut text = format!("  {:<8} {} [{driver}]", record.state, record.name);
+    let mut text = format!("  {:<9} {} [{driver}]", record.state, record.name);
     for waited in &record.waited {
         text.push_str(&format!(", waited for {}", supplier(waited)));
     }

@@ -82,7 +82,13 @@ pub fn space(record: &SpaceRecord) -> View {
 }
 
 pub fn data(record: &DataRecord) -> View {
-    View::Lines(dump(record.at, &record.data))
+    let mut text = String::new();
+    if record.faulted {
+        let at = record.at;
+        text = format!("its transfer faulted: this is not what is at {at:#x}, see `faults`\n");
+    }
+    text.push_str(&dump(record.at, &record.data));
+    View::Lines(text)
 }
 
 pub fn irq(record: &IrqRecord) -> View {

@@ -26,15 +26,9 @@ fn fails(command: &str) -> String {
 fn wrong_arguments_get_one_clear_line() {
     let no_device = "no device nobody; `devices` lists them";
     for (command, said) in [
-        (
-            "frobnicate",
-            "no such command: frobnicate; `help` lists them",
-        ),
+        ("frobnicate", "no such command; `help` lists them"),
         ("--json", "--json goes with a command"),
-        (
-            "help frobnicate",
-            "no such command: frobnicate; `help` lists them",
-        ),
+        ("help frobnicate", "no such command; `help` lists them"),
         ("help a b", "usage: help [command]"),
         ("devices x", "usage: devices"),
         ("why", "usage: why <device>"),
@@ -465,8 +459,10 @@ fn a_read_that_is_stopped_is_a_fault_with_a_name() {
     assert_eq!(
         said,
         "\
+its transfer faulted: this is not what is at 0xabcd000, see `faults`
 0abcd000  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
 0abcd010  00 00 00 00                                      ....
+its transfer faulted: this is not what is at 0xabcd010, see `faults`
 0abcd010  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
 0abcd020  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
 0abcd030  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................

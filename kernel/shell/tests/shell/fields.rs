@@ -35,7 +35,7 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("dma", "device op bytes iova pa sha256 ok error"),
     ("space", "device op attached iova read written switches"),
-    ("data", "device space at data"),
+    ("data", "device space at faulted data"),
     ("switch", "name class supplier users on rate"),
     ("irq", "intid count device"),
     ("memory", "name bytes"),

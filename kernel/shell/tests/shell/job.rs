@@ -19,7 +19,7 @@ fn every_master_proves_its_dma_and_the_disk_is_hashed() {
     let text = booted.text();
     for line in [
         "Probe story",
-        "  bound    /disk@1 [disk], waited for iommu /iommu@1000000 (iommus)",
+        "  bound     /disk@1 [disk], waited for iommu /iommu@1000000 (iommus)",
         "  and 2 without a driver here; `devices` lists them",
         "  and 1 disabled; `devices` lists them",
         "DMA, verified byte by byte",
@@ -43,13 +43,13 @@ fn the_story_has_suppliers_first_and_tells_why_one_failed() {
     ];
     let text = bench.boot_with(tree(), &drivers, "").text();
     let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}\n{text}"));
-    let iommu = at("  bound    /iommu@1000000 [iommu]\n");
-    let engine = at("  bound    /engine@2 [engine], waited for iommu");
-    let disk = at("  failed   /disk@1 [disk], waited for iommu");
+    let iommu = at("  bound     /iommu@1000000 [iommu]\n");
+    let engine = at("  bound     /engine@2 [engine], waited for iommu");
+    let disk = at("  failed    /disk@1 [disk], waited for iommu");
     assert!(iommu < engine && engine < disk);
     at("\n             /disk@1: unsupported: a dead device (0x0)\n");
     // It could have had a driver, but the tree has it off.
-    at("  disabled /off@5 [engine]\n");
+    at("  disabled  /off@5 [engine]\n");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_command_that_fails_says_so_and_the_prompt_stays() {
     let booted = typed(b"nonsense\recho on\r");
     let said = session(&booted);
     assert!(
-        said.contains("nonsense: no such command: nonsense; `help` lists them\n"),
+        said.contains("nonsense: no such command; `help` lists them\n"),
         "{said}"
     );
     assert!(said.contains("\non\n"), "{said}");
