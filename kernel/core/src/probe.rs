@@ -236,10 +236,23 @@ impl<'a, P: Platform> Probe<'a, P> {
     /// Connects an interrupt of the device, by message where the device, the tree
     /// and a controller have it, wired otherwise.
     pub fn interrupt(&mut self, handler: Arc<dyn IrqHandler>) -> Result<Interrupt, ProbeError> {
-        if let Some(interrupt) = self.message(handler.clone())? {
-            return Ok(interrupt);
-        }
-        let line = self.irq(0, handler)?;
+        let unsent = match self.message(handler.clone())? {
+            Some(Ok(interrupt)) => return Ok(interrupt),
+            Some(Err(fault)) => Some(fault),
+            None => None,
+        };
+        let line = match (self.irq(0, handler), unsent) {
+            // Why there is no message says more than that there is no wire either.
+            (Err(ProbeError::Fail(Fault::NoInterrupt { .. })), Some(fault)) => {
+                return Err(fault.into());
+            }
+            (line, Some(fault)) => {
+                let name = self.name;
+                log::warn!("{name}: no message interrupt, wired instead: {fault}");
+                line?
+            }
+            (line, None) => line?,
+        };
         let source = match self.child {
             None => Source::Wire,
             Some(child) => {
@@ -250,7 +263,12 @@ impl<'a, P: Platform> Probe<'a, P> {
         Ok(Interrupt { source, line })
     }
 
-    fn message(&self, handler: Arc<dyn IrqHandler>) -> Result<Option<Interrupt>, Fault> {
+    /// An interrupt by message, or why it cannot be had; none where there is nothing
+    /// that could be told to send it.
+    fn message(
+        &self,
+        handler: Arc<dyn IrqHandler>,
+    ) -> Result<Option<Result<Interrupt, Fault>>, Fault> {
         let (Some(child), Some(bus), Some(lease)) = (self.child, self.bus, self.lease) else {
             return Ok(None);
         };
@@ -272,16 +290,7 @@ impl<'a, P: Platform> Probe<'a, P> {
             return Ok(None);
         };
         let id = target.cells.first().copied().unwrap_or(requester);
-        match self.send_messages(child, lease, chip, id, handler) {
-            Ok(interrupt) => Ok(Some(interrupt)),
-            Err(fault) => {
-                log::warn!(
-                    "{}: no message interrupt, wired instead: {fault}",
-                    self.name
-                );
-                Ok(None)
-            }
-        }
+        Ok(Some(self.send_messages(child, lease, chip, id, handler)))
     }
 
     fn send_messages(

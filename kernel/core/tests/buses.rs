@@ -308,8 +308,11 @@ fn a_function_whose_message_cannot_be_set_up_gets_no_message() {
     let function = function_driver(&bench, vec![Do::Interrupt]);
     let engine = bench.start(tree, &[function, bus, frames, bench.iommu_driver(vec![])]);
     assert_eq!(state(&engine, "00:01.0"), "bound");
-    // The wired one was asked for instead, and that is what is missing.
-    let none = Fault::NoInterrupt { index: 0 };
+    // A wired one would have done; that there is none is not what is to be put right.
+    let none = Fault::Exhausted {
+        what: "MSI vector",
+        limit: 1,
+    };
     let chain = why(&engine, "00:02.0");
     assert_eq!(chain, [format!("/bus@0/00:02.0: {none}")]);
 }
