@@ -3,6 +3,7 @@
 //! to answer is disabled, so that it has let go of all memory when the error
 //! reaches the caller.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +76,7 @@ pub struct Ticket {
 
 /// The controller and its shared memory.
 pub struct Controller<P: Platform> {
+    name: Box<str>,
     platform: P,
     registers: P::Mmio,
     capabilities: Capabilities,
@@ -105,6 +107,7 @@ impl<P: Platform> Controller<P> {
     /// The controller behind these registers, with `memory` of [`MEMORY`] bytes
     /// for its queues. Nothing but identification is touched.
     pub fn new(
+        name: Box<str>,
         platform: &P,
         registers: P::Mmio,
         memory: DmaBuffer<P, Bidirectional>,
@@ -131,6 +134,7 @@ impl<P: Platform> Controller<P> {
             return Err(unsupported("CAP.MQES: queues of one entry"));
         }
         Ok(Self {
+            name,
             platform: platform.clone(),
             registers,
             capabilities,
@@ -161,6 +165,11 @@ impl<P: Platform> Controller<P> {
         self.memory
             .as_ref()
             .expect("the controller is in use after its end")
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its version.
@@ -327,7 +336,7 @@ impl<P: Platform> Controller<P> {
             let complete = |status| status & CSTS_SHUTDOWN == CSTS_SHUTDOWN_DONE;
             // One that does not shut down is disabled all the same.
             if let Err(fault) = self.await_status("end of shutdown", SHUTDOWN_US, complete) {
-                log::warn!("nvme: {fault}");
+                log::warn!("{}: {fault}", self.name);
             }
         }
         self.disable()
@@ -351,10 +360,10 @@ impl<P: Platform> Controller<P> {
 
     /// Ends the use of the controller, for this reason.
     fn give_up(&self, fault: Fault) -> Fault {
-        log::error!("nvme: {fault}; the controller is disabled");
+        log::error!("{}: {fault}; the controller is disabled", self.name);
         *self.broken.lock() = Some(fault.clone());
         if let Err(fault) = self.disable() {
-            log::error!("nvme: it cannot be disabled: {fault}");
+            log::error!("{}: it cannot be disabled: {fault}", self.name);
         }
         fault
     }
@@ -405,9 +414,11 @@ impl<P: Platform> Controller<P> {
         }
         let mut queues = self.queues.lock();
         let Queues { admin, io } = &mut *queues;
-        let admin = admin.reap(&self.platform, &self.registers, self.memory());
-        let io = io.reap(&self.platform, &self.registers, self.memory());
-        admin || io
+        let reap = |queue: &mut Queue| {
+            queue.reap(&self.platform, &self.registers, self.memory(), &self.name)
+        };
+        // Both, whatever came of the first.
+        reap(admin) | reap(io)
     }
 }
 
@@ -421,7 +432,10 @@ impl<P: Platform> IrqHandler for Controller<P> {
 impl<P: Platform> Drop for Controller<P> {
     fn drop(&mut self) {
         if let Err(fault) = self.shut_down() {
-            log::error!("nvme: it cannot be stopped: {fault}; its queues stay allocated");
+            log::error!(
+                "{}: it cannot be stopped: {fault}; its queues stay allocated",
+                self.name
+            );
             // It may still write them: they must never be anybody else's memory.
             core::mem::forget(self.memory.take());
         }

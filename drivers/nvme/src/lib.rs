@@ -58,7 +58,12 @@ impl<P: Platform> Driver<P> for Nvme {
         dma.set_mask(64)?;
         let platform = probe.platform();
         let memory = dma.alloc(MEMORY)?;
-        let controller = Arc::new(Controller::new(platform, registers, memory)?);
+        let controller = Arc::new(Controller::new(
+            probe.owned_name(),
+            platform,
+            registers,
+            memory,
+        )?);
         let interrupt = probe.interrupt(controller.clone())?;
         controller.enable()?;
         let found = look(&controller, probe.name())?;
@@ -121,7 +126,8 @@ struct BoundNvme<P: Platform> {
 impl<P: Platform> Bound for BoundNvme<P> {
     fn quiesce(&self) {
         if let Err(fault) = self.controller.shut_down() {
-            log::error!("nvme: it cannot be stopped: {fault}");
+            let name = self.controller.name();
+            log::error!("{name}: it cannot be stopped: {fault}");
         }
     }
 

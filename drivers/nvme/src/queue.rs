@@ -127,12 +127,14 @@ impl Queue {
         registers.write32(tail_doorbell(self.id, self.stride), self.tail);
     }
 
-    /// Takes in what has completed. Returns whether anything had.
+    /// Takes in what has completed. Returns whether anything had. `name` is the
+    /// device's, for the log.
     pub fn reap<P: Platform>(
         &mut self,
         platform: &P,
         registers: &P::Mmio,
         memory: &DmaBuffer<P, Bidirectional>,
+        name: &str,
     ) -> bool {
         let before = (self.head, self.phase);
         // At most a pass: a controller that goes mad must not keep us here.
@@ -147,7 +149,7 @@ impl Queue {
                 self.head = 0;
                 self.phase = !self.phase;
             }
-            self.complete(completion);
+            self.complete(completion, name);
         }
         let moved = before != (self.head, self.phase);
         if moved {
@@ -159,11 +161,11 @@ impl Queue {
         moved
     }
 
-    fn complete(&mut self, completion: Completion) {
+    fn complete(&mut self, completion: Completion, name: &str) {
         match self.slots.get_mut(usize::from(completion.command())) {
             Some(slot @ Slot::Out) => *slot = Slot::Done(completion.status()),
             _ => log::error!(
-                "nvme: queue {} completes command {}, which is not out",
+                "{name}: queue {} completes command {}, which is not out",
                 self.id,
                 completion.command()
             ),
