@@ -3,18 +3,25 @@
 # `make run DISK=some.img`, reach the scripts through the environment.
 
 BOARD ?= qemu-virt
+# What scripts/qemu and scripts/test read.
+variables := QEMU SMP MEM DISK DISK_WRITE DTB OVERLAYS BOOTARGS RUN \
+	MACHINE CPU DEVICES QEMU_ARGS TIMEOUT KERNEL
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Variables of run and test: QEMU SMP MEM DISK DISK_WRITE DTB OVERLAYS BOOTARGS RUN"
-	@echo "MACHINE CPU DEVICES QEMU_ARGS TIMEOUT; scripts/qemu --help explains them."
+	@echo "Variables of run and test: $(wordlist 1,9,$(variables))"
+	@echo "$(wordlist 10,99,$(variables)); scripts/qemu --help explains them."
+	@echo
+	@echo "[1] if make can load objects and there is a cc; else 2 stands for every failure,"
+	@echo "and scripts/qemu is what ends with the firmware's status."
 
 setup: ## bring everything that the other commands need
 	@scripts/setup
 
-run: ## build, boot on QEMU, do the main job; ends with the firmware's status
+run: ## build, boot on QEMU, do the main job; ends with the firmware's status [1]
 run: .boot
+	$(eval boot_status := $(shell cat $(noted) 2>/dev/null; rm -f $(noted)))
 	$(if $(filter-out 0,$(boot_status)),$(exit $(boot_status)))
 	@exit $(boot_status)
 
@@ -27,18 +34,27 @@ check: ## format, lints, docs, layering
 
 image: ## what a board is flashed with, in target/images/BOARD (BOARD=qemu-virt)
 	@scripts/setup rust
-	@scripts/make-image $(BOARD)
+	@scripts/make-image '$(BOARD)'
 
 clean: ## remove everything that was built or fetched
 	rm -rf target
 
+# A variable that nobody reads is a misspelt one: without `DISK` another disk would
+# be booted. Those of cargo and rustc reach them through the environment.
+given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+unknown = $(filter-out $(variables) CARGO_% RUST%,$(given))
+ifneq ($(and $(filter run test,$(MAKECMDGOALS)),$(unknown)),)
+$(error no variable $(unknown); there are: $(variables))
+endif
+
 # make turns every failure into its own status 2. Where it can load `$(exit)`
-# it ends with the status that .boot noted; else it ends with 2.
-boot_status = $(shell cat target/boot-status)
+# it ends with the status that .boot noted; else it ends with 2. The note is this
+# make's own: the shell's parent is the make that runs it.
+noted := target/boot-status.$(shell echo $$PPID)
 .boot:
 	@mkdir -p target
 	@scripts/setup rust qemu dtc && scripts/make-image qemu-virt && scripts/qemu; \
-		echo $$? > target/boot-status
+		echo $$? > $(noted)
 ifneq ($(and $(filter run,$(MAKECMDGOALS)),$(filter load,$(.FEATURES))),)
 make_exit := target/make-exit/exit.so
 $(shell test -e $(make_exit) || { mkdir -p $(dir $(make_exit)) && \

@@ -1,5 +1,6 @@
 """Paths, one-line errors and subprocesses that outlive nobody, for every script."""
 
+import argparse
 import ctypes
 import os
 import shutil
@@ -19,6 +20,13 @@ QEMU_LEAST = (8, 1)
 
 class Usage(Exception):
     """Something the person can put right; its text is the one line they see."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of options whose errors are a `Usage` like any other."""
+
+    def error(self, message):
+        raise Usage(f"{message} (see --help)")
 
 
 def main(name, entry):

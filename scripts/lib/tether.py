@@ -13,6 +13,8 @@ from .common import die_with_parent, say
 TIMED_OUT = 124
 CRASHED = 3
 BAD_USAGE = 2
+# A kernel that can speak at all has done so by then, but for a very slow machine.
+SILENCE = 20
 DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -41,24 +43,43 @@ class Terminal:
             termios.tcsetattr(0, termios.TCSANOW, self.saved)
 
 
-def _copy(child, deadline, digests):
+def _hear(child, deadline):
+    """The console's next bytes, none at its end; None at the deadline."""
+    left = None if deadline is None else deadline - time.monotonic()
+    # One that never falls silent meets its deadline too.
+    if left is not None and (left <= 0 or not select.select([child.stdout], [], [], left)[0]):
+        return None
+    return child.stdout.read1(65536)
+
+
+def _first(child, deadline):
+    """The first bytes, which a kernel that this machine cannot run never writes."""
+    hint = time.monotonic() + SILENCE
+    if deadline is None or hint < deadline:
+        data = _hear(child, hint)
+        if data is not None:
+            return data
+        say(f"qemu: not a byte from the kernel in {SILENCE:g} s; is it for this machine and CPU?")
+    return _hear(child, deadline)
+
+
+def _copy(child, deadline, digests, started):
     """Passes the console on until it ends; how many bytes, or None at the deadline."""
     seen, tail = 0, b""
-    while True:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+    data = _first(child, deadline)
+    if data:
+        started()
+    while data != b"":
+        if data is None:
             return None
-        if not select.select([child.stdout], [], [], left)[0]:
-            continue
-        data = child.stdout.read1(65536)
-        if not data:
-            return seen
         seen += len(data)
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         *lines, tail = (tail + data).split(b"\n")
         for line in lines:
             digests.update(DIGEST.findall(line))
+        data = _hear(child, deadline)
+    return seen
 
 
 def _end(child):
@@ -69,8 +90,9 @@ def _end(child):
         child.wait()
 
 
-def boot(command, interactive, timeout):
-    """Boots and returns the exit status and the SHA-256 digests that were printed."""
+def boot(command, interactive, timeout, started=lambda: None):
+    """Boots and returns the exit status and the SHA-256 digests that were printed.
+    `started` is called when something runs, before its first words are passed on."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _stop)
     digests = set()
@@ -83,7 +105,7 @@ def boot(command, interactive, timeout):
         )
         try:
             deadline = None if timeout is None else time.monotonic() + timeout
-            seen = _copy(child, deadline, digests)
+            seen = _copy(child, deadline, digests, started)
             if seen is None:
                 say(f"qemu: no end within {timeout:g} s")
                 return TIMED_OUT, digests

@@ -77,13 +77,21 @@ def compile_source(text):
         return tree.read_bytes()
 
 
+# What opens an overlay's source, or something in which that would be other text.
+HEADER = re.compile(r'("(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/)|/(?:dts-v1|plugin)/\s*;', re.S)
+
+
+def _body(source):
+    """An overlay's source without its headers, every line where it was."""
+    return HEADER.sub(lambda match: match[1] or "\n" * match[0].count("\n"), source)
+
+
 def overlaid(blob, overlays):
     """The blob with the overlays' fragments applied, in their order."""
     parts = [decompile(blob)]
     for path in overlays:
-        body = re.sub(r"^\s*(/dts-v1/|/plugin/)\s*;", "", Path(path).read_text(), flags=re.M)
         # The line marker makes dtc's errors name the overlay.
-        parts.append(f'# 1 "{path}"\n{body}')
+        parts.append(f'# 1 "{path}"\n{_body(Path(path).read_text())}')
     return compile_source("\n".join(parts) + "\n")
 
 

@@ -5,9 +5,11 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pexpect
 import pytest
 from conftest import ROOT, make_disk
 from lib.machine import sha256
@@ -52,13 +54,26 @@ def test_usage_errors_are_one_line_and_status_2(command, tmp_path):
         (["--devices", "floppy"], ["floppy"]),
         (["--run", 'echo "a"'], ["RUN"]),
         (["--qemu-args", "'"], ["QEMU_ARGS"]),
+        (["--qemu-args", "-snapshot"], ["--qemu-args", "--help"]),
     ]:
         assert refused(command(QEMU, *map(str, words)), *named), words
 
 
-def test_what_qemu_refuses_is_status_2(command, disk):
-    for words in (["--machine", "no-such-machine"], ["--qemu-args=-no-such-option"], ["--mem", "900T"]):
-        result = command(QEMU, "--disk", str(disk), *words)
+@pytest.mark.parametrize("word", ["no", "false", "yes", "2"])
+def test_a_disk_is_not_opened_for_writing_by_a_word(command, disk, word):
+    environment = dict(os.environ, DISK=str(disk), DISK_WRITE=word)
+    assert refused(command(QEMU, "--dry-run", env=environment), f"DISK_WRITE={word}")
+
+
+@pytest.mark.parametrize("words, named", [([], "BOARD"), ([""], "qemu-virt"), (["qemu-virt", "--no"], "--no")], ids=str)
+def test_images_are_of_boards_there_are(command, words, named):
+    assert refused(command("scripts/make-image", *words), named)
+
+
+def test_what_qemu_refuses_is_status_2(command):
+    for words in (["--machine", "no-such-machine"], ["--qemu-args=-no-such-option"],
+                  ["--mem", "900T"], ["--mem", "1M"], ["--smp", "999"], ["--cpu", "none"]):
+        result = command(QEMU, *words)
         assert (result.returncode, result.stdout) == (2, "")
         # The words are QEMU's, and where it gives advice there are two lines.
         assert result.stderr.startswith("qemu-system-aarch64: ")
@@ -82,6 +97,20 @@ def test_overlays_change_qemus_tree(command, disk):
     result = command(QEMU, "--disk", str(disk), "--overlays", "dts/smmu-disabled.dtso", "--run", "tree")
     assert result.returncode == 0
     assert "disabled" in result.stdout
+
+
+@pytest.mark.parametrize("header", ["/dts-v1/; /plugin/;", "/dts-v1/;\n/plugin/ ;", "// /*\n/dts-v1/;/plugin/; /* */"])
+def test_overlays_open_as_dtc_lets_them(command, disk, tmp_path, header):
+    overlay = tmp_path / "an overlay.dtso"
+    overlay.write_text(f'{header}\n&{{/chosen}} {{ note = "/plugin/; // no comment"; }};\n')
+    result = command(QEMU, "--disk", str(disk), "--overlays", f"'{overlay}'", "--dry-run")
+    assert (result.returncode, result.stderr) == (0, "")
+    line = shlex.split(result.stdout)
+    assert b"/plugin/; // no comment\0" in Path(line[line.index("-dtb") + 1]).read_bytes()
+    # An error's line is the overlay's.
+    overlay.write_text(f"{header}\n&{{/no/such/node}} {{ a; }};\n")
+    count = header.count("\n") + 2
+    assert refused(command(QEMU, "--disk", str(disk), "--overlays", f"'{overlay}'"), f".dtso:{count}")
 
 
 @pytest.mark.parametrize("run, status", [("uptime", 0), ("frobnicate", 1), ("poweroff 42", 42)])
@@ -122,6 +151,44 @@ def test_timeout_is_124_and_leaves_nothing(command, disk):
     result = command(QEMU, "--disk", str(disk), "--timeout", "3", "--run", "sleep 60000")
     assert result.returncode == 124
     assert result.stderr.splitlines()[-1] == "qemu: no end within 3 s"
+
+
+def test_a_kernel_that_says_nothing_is_hinted_at(command):
+    """With a stand-in for QEMU, which is as silent as a kernel on the wrong CPU."""
+    program = """if True:
+        from lib import tether
+        tether.SILENCE = 0.1
+        raise SystemExit(tether.boot(["sh", "-c", "sleep 1; echo late"], False, 60)[0])
+    """
+    environment = dict(os.environ, PYTHONPATH=str(ROOT / "scripts"), PYTHONDONTWRITEBYTECODE="1")
+    result = command(sys.executable, "-c", program, env=environment)
+    assert (result.returncode, result.stdout) == (0, "late\n")
+    hint, = result.stderr.splitlines()
+    assert "not a byte" in hint and "CPU" in hint
+
+
+def test_a_prompt_needs_somebody_who_sees_it(disk, tmp_path):
+    """`make run > log` on a terminal boots as a script does."""
+    for redirect, interactive in ((f"> {tmp_path}/log", False), ("", True)):
+        words = f"{QEMU} --disk {disk} --dry-run {redirect}"
+        output, status = pexpect.run(f"sh -c '{words}'", cwd=str(ROOT), withexitstatus=True)
+        printed = output.decode() if interactive else (tmp_path / "log").read_text()
+        assert status == 0
+        assert ("interactive=1" in printed) == interactive
+
+
+@pytest.mark.parametrize("goal", ["run", "test"])
+def test_make_refuses_variables_that_nobody_reads(command, goal):
+    assert refused(command("make", goal, "DISC=some.img", "RUN=a b=c"), " DISC;", "DISK")
+
+
+def test_two_runs_at_once_end_each_with_its_own_status(disk):
+    statuses = [5, 6, 7]
+    runs = [subprocess.Popen(
+        ["make", "run", f"DISK={disk}", f"RUN=poweroff {status}"], cwd=ROOT,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) for status in statuses]
+    assert [run.wait(300) for run in runs] == statuses
 
 
 def test_make_run_reads_the_generated_disk(command):
