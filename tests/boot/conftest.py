@@ -14,6 +14,14 @@ sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
 from bench import Bench  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "last: takes so long that failures are better seen before")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 def make_disk(path, size):
     """A disk image of reproducible noise."""
     path.write_bytes(random.Random(size).randbytes(size))

@@ -1,9 +1,13 @@
 """The default boot: masters wait for their SMMU, and their DMA goes through it."""
 
+import random
+
 import pytest
-from bench import EDU, EDU_STREAM, NVME, NVME_STREAM, SMMU
+from bench import EDU, EDU_STREAM, NVME, NVME_STREAM, SMMU, TIMEOUT
 from conftest import make_disk
 from lib.machine import sha256
+
+MIB = 1 << 20
 
 
 def test_main_job_succeeds_and_reads_the_disk(default, disk):
@@ -66,10 +70,25 @@ def test_story_is_told_without_records(boot):
 
 
 @pytest.mark.lg_feature("qemu")
-@pytest.mark.parametrize("size", [512, 64 << 20], ids=["one-block", "64MiB"])
+@pytest.mark.parametrize("size", [512, MIB, 64 * MIB], ids=["one-block", "1MiB", "64MiB"])
 def test_digest_equals_the_hosts(boot, tmp_path, size):
     image = make_disk(tmp_path / "disk.img", size)
     assert boot(disk=image).digest() == sha256(image)
+
+
+@pytest.mark.lg_feature("qemu")
+@pytest.mark.last
+def test_digest_of_a_gibibyte_equals_the_hosts(boot, tmp_path):
+    """Longer than any ring of the driver, and than memory that it could have kept."""
+    image = tmp_path / "disk.img"
+    noise = random.Random("1GiB").randbytes(MIB - 8)
+    try:
+        with open(image, "wb") as file:
+            # Each MiB is another one, so that none can be read in another's place.
+            file.writelines(index.to_bytes(8, "little") + noise for index in range(1024))
+        assert boot(disk=image, timeout=TIMEOUT + 1024).digest() == sha256(image)
+    finally:
+        image.unlink(missing_ok=True)
 
 
 @pytest.mark.lg_feature("qemu")
