@@ -7,6 +7,7 @@ use alloc::{format, vec};
 
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
+use mastiff_pgtable::{Geometry, Granule, Stage};
 use tock_registers::LocalRegisterCopy;
 
 use crate::spec::registers as regs;
@@ -65,8 +66,14 @@ pub(crate) struct Features {
     pub two_level: bool,
     /// Range invalidation.
     pub ranges: bool,
+    /// There is a stage 1, which is what is used then.
+    pub stage1: bool,
+    /// There is a stage 2.
+    pub stage2: bool,
     /// Bits of an ASID.
     pub asid_bits: u32,
+    /// Bits of a VMID.
+    pub vmid_bits: u32,
     /// Bits of a StreamID.
     pub sid_bits: u32,
     /// log2 of the most commands in a queue.
@@ -78,10 +85,6 @@ pub(crate) struct Features {
     /// The same in bits.
     pub output_bits: u32,
 }
-
-/// Bits of input address: what every implementation of 64-bit tables takes with
-/// 4 KiB granules (IHI 0070 §3.4.1).
-pub(crate) const INPUT_BITS: u32 = 48;
 
 impl Features {
     /// Decodes the registers (IHI 0070 §6.3.1 to §6.3.8), or says what is in the
@@ -104,8 +107,8 @@ impl Features {
                 idr.aidr,
             ),
             (
-                !idr0.is_set(regs::IDR0::S1P),
-                "an SMMU without stage 1 (IDR0.S1P)",
+                !idr0.is_set(regs::IDR0::S1P) && !idr0.is_set(regs::IDR0::S2P),
+                "an SMMU that does not translate (IDR0.S1P, IDR0.S2P)",
                 idr.idr0,
             ),
             (
@@ -160,17 +163,32 @@ impl Features {
             stall_configurable: idr0.read(regs::IDR0::STALL_MODEL) == 0b00,
             two_level: idr0.read(regs::IDR0::ST_LEVEL) == 0b01,
             ranges: idr3.is_set(regs::IDR3::RIL),
-            asid_bits: if idr0.is_set(regs::IDR0::ASID16) {
-                16
-            } else {
-                8
-            },
+            stage1: idr0.is_set(regs::IDR0::S1P),
+            stage2: idr0.is_set(regs::IDR0::S2P),
+            asid_bits: bits_of_tag(idr0.is_set(regs::IDR0::ASID16)),
+            vmid_bits: bits_of_tag(idr0.is_set(regs::IDR0::VMID16)),
             sid_bits: idr1.read(regs::IDR1::SIDSIZE),
             commands_log2: idr1.read(regs::IDR1::CMDQS).min(19),
             events_log2: idr1.read(regs::IDR1::EVENTQS).min(19),
             ips,
             output_bits: [32, 36, 40, 42, 44, 48][ips as usize],
         })
+    }
+
+    /// The tables that domains are made of: of stage 1 if there is one, with as many
+    /// bits of input address as they can have (IHI 0070 §3.4.1).
+    pub fn geometry(&self) -> Geometry {
+        let shape = Geometry {
+            stage: if self.stage1 { Stage::One } else { Stage::Two },
+            granule: Granule::K4,
+            input_bits: 0,
+            output_bits: self.output_bits,
+            blocks: true,
+        };
+        Geometry {
+            input_bits: shape.most_input_bits(),
+            ..shape
+        }
     }
 
     /// Highest address that tables and queues may have and mappings may lead to.
@@ -182,9 +200,16 @@ impl Features {
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![
             format!("SMMUv3.{}", self.minor),
-            "stage 1".to_string(),
+            match (self.stage1, self.stage2) {
+                (true, false) => "stage 1".to_string(),
+                (true, true) => "stage 1 (stage 2 is not used)".to_string(),
+                _ => "stage 2".to_string(),
+            },
             format!("{}-bit StreamIDs", self.sid_bits),
-            format!("{}-bit ASIDs", self.asid_bits),
+            match self.stage1 {
+                true => format!("{}-bit ASIDs", self.asid_bits),
+                false => format!("{}-bit VMIDs", self.vmid_bits),
+            },
             format!("{}-bit output", self.output_bits),
         ];
         let flags = [
@@ -201,6 +226,11 @@ impl Features {
         }
         words
     }
+}
+
+/// Bits of an ASID or VMID.
+fn bits_of_tag(wide: bool) -> u32 {
+    if wide { 16 } else { 8 }
 }
 
 /// The first reason that applies.
@@ -243,7 +273,10 @@ pub(crate) mod tests {
             stall_configurable: false,
             two_level: true,
             ranges: true,
+            stage1: true,
+            stage2: true,
             asid_bits: 16,
+            vmid_bits: 16,
             sid_bits: 16,
             commands_log2: 19,
             events_log2: 19,
@@ -259,10 +292,10 @@ pub(crate) mod tests {
         let cases = [
             (
                 Idr {
-                    idr0: QEMU.idr0 & !(1 << 1),
+                    idr0: QEMU.idr0 & !0b11,
                     ..QEMU
                 },
-                "IDR0.S1P",
+                "IDR0.S1P, IDR0.S2P",
             ),
             (
                 Idr {

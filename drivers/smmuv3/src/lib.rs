@@ -1,4 +1,4 @@
-//! Arm SMMUv3 driver: stage 1 translation for bus masters.
+//! Arm SMMUv3 driver: translation for bus masters.
 //!
 //! An SMMU looks every transaction's StreamID up in a stream table. The entry
 //! (STE) says that the stream aborts, bypasses, or is translated by a context
@@ -10,7 +10,7 @@
 //! What holds at all times, whatever fails:
 //! - While translation is off, everything aborts (GBPA.ABORT).
 //! - A stream that nobody attached aborts.
-//! - Memory, an ASID or an address is given up for reuse only after an
+//! - Memory, an ASID, a VMID or an address is given up for reuse only after an
 //!   invalidation and a sync for it have *completed*. If they do not, the caller
 //!   hears of it and what the hardware may still use stays allocated for ever.
 //! - Every wait is bounded.
@@ -21,14 +21,14 @@
 //! - `window`, `memory`: registers; tables and queues that the hardware shares
 //! - `queue`: rings in general, commands, events
 //! - `stream_table`: linear and 2-level tables
-//! - `domain`: CDs, ASIDs, mapping, and the invalidation that follows unmapping
+//! - `domain`: CDs, ASIDs and VMIDs, mapping, and the invalidation that follows unmapping
 //! - `update`: how a live entry is changed
 //! - `smmu`, `attach`, `describe`: the instance, its streams, what people see of it
 //! - `init`: on and off, in the architecture's order
 //! - `fault`, `storm`: events and global errors, and masters that never stop
 //! - `bind`: the device tree's side
 //!
-//! Not here: stage 2, substreams, ATS and page requests, stalling, message
+//! Not here: stage 1 and 2 at once, substreams, ATS and page requests, stalling, message
 //! interrupts, secure state.
 #![no_std]
 #![forbid(unsafe_code)]

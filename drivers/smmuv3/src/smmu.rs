@@ -10,12 +10,13 @@ use mastiff_core::addr::StreamId;
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, EntryDump, FaultLog, Iommu, Limits, Status};
 use mastiff_dt::NodeId;
+use mastiff_pgtable::{Geometry, Stage};
 use spin::Mutex;
 
 use crate::attach::Streams;
 use crate::bind::Machine;
-use crate::domain::{Asids, Context, IdentityDomain, PagingDomain};
-use crate::features::{Features, INPUT_BITS};
+use crate::domain::{Context, IdentityDomain, PagingDomain, Tags};
+use crate::features::Features;
 use crate::memory::Reach;
 use crate::queue::{CommandQueue, EventQueue, Extent};
 use crate::spec::{Access, Command};
@@ -54,12 +55,17 @@ pub(crate) struct Smmu<P: Machine> {
     pub platform: P,
     pub identity: Identity,
     pub features: Features,
+    /// The tables that domains are made of.
+    pub geometry: Geometry,
+    /// log2 of the granule, where there is range invalidation.
+    pub range_granule: Option<u32>,
     pub reach: Reach,
     pub window: Arc<Window<P>>,
     pub commands: CommandQueue<P>,
     pub events: Mutex<EventQueue<P>>,
     pub streams: Mutex<Streams<P>>,
-    pub asids: Mutex<Asids>,
+    /// ASIDs or VMIDs, by the stage that is used.
+    pub tags: Mutex<Tags>,
     pub storms: Mutex<Storms>,
     /// Held from reading the active errors until they are acknowledged.
     pub errors: Mutex<()>,
@@ -109,16 +115,23 @@ impl<P: Machine> Smmu<P> {
         let commands = CommandQueue::new(&platform, window.clone(), reach, features.commands_log2)?;
         let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
         let table = StreamTable::new(&platform, &features, reach)?;
+        let geometry = features.geometry();
+        let tags = match geometry.stage {
+            Stage::One => Tags::new("ASID", features.asid_bits),
+            Stage::Two => Tags::new("VMID", features.vmid_bits),
+        };
         Ok(Self {
             platform,
             identity,
             features,
+            geometry,
+            range_granule: features.ranges.then_some(geometry.granule.bits()),
             reach,
             window,
             commands,
             events: Mutex::new(events),
             streams: Mutex::new(Streams::new(table)),
-            asids: Mutex::new(Asids::new(features.asid_bits)),
+            tags: Mutex::new(tags),
             storms: Mutex::new(Storms::new()),
             errors: Mutex::new(()),
             counters: Counters::default(),
@@ -268,7 +281,7 @@ impl<P: Machine> Iommu for Published<P> {
     fn limits(&self) -> Limits {
         let shape = self.0.streams.lock().table.shape();
         Limits {
-            aperture: (1 << INPUT_BITS) - 1,
+            aperture: (1 << self.0.geometry.input_bits) - 1,
             streams: shape.streams(),
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn next(now: &Ste, then: &Ste) -> Option<Ste> {
 mod tests {
     use super::*;
     use crate::spec::Access;
-    use crate::spec::ste::{STE0, STE1, STE2, STE3};
+    use crate::spec::ste::{STE0, STE1, Stage2};
     use alloc::collections::{BTreeMap, VecDeque};
     use alloc::vec::Vec;
 
@@ -51,12 +51,16 @@ mod tests {
     fn configurations() -> Vec<Ste> {
         let stage1 = |cd, access, stall| Ste::stage1(cd, access, stall);
         let first = stage1(0x4000_0000, Access::Coherent, false);
-        let stage2 = |vmid: u64, table: u64| {
-            let mut ste = Ste::bypass();
-            ste.0[0] = (STE0::V::SET + STE0::CONFIG::Stage2).value;
-            ste.0[2] = STE2::S2VMID.val(vmid).value | 0x0006_3594 << 32 | 1 << 51 | 1 << 58;
-            ste.0[3] = STE3::S2TTB.val(table >> 4).value;
-            ste
+        let stage2 = |vmid, ttb| {
+            Ste::stage2(Stage2 {
+                vmid,
+                ttb,
+                granule: 12,
+                input_bits: 44,
+                start_level: 0,
+                ps: 4,
+                access: Access::Coherent,
+            })
         };
         let nested = |vmid| {
             let (mut ste, outer) = (first, stage2(vmid, 0x5000_0000));

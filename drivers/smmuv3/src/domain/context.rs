@@ -1,5 +1,5 @@
-//! A translation context: a CD, the tables that it names and the ASID that tags
-//! what is cached of them. Streams that are attached keep it alive, so that it is
+//! A translation context: tables, what names them (a CD, or at stage 2 each stream's
+//! entry itself) and the number that tags what is cached of them. Streams that are attached keep it alive, so that it is
 //! never freed while an entry points to it.
 
 use alloc::format;
@@ -13,74 +13,86 @@ use mastiff_core::error::Fault;
 use mastiff_core::iommu::Permission;
 use mastiff_pgtable::stage1::MAIR;
 use mastiff_pgtable::{
-    Access as Rights, Attrs, Exec, Geometry, Granule, MapError, Memory as Kind, PageTable,
-    Shareability, Stage, Walk,
+    Access as Rights, Attrs, Exec, MapError, Memory as Kind, PageTable, Shareability, Stage, Walk,
 };
 
 use super::flush::Flush;
 use super::recent::Recent;
 use crate::bind::Machine;
-use crate::features::INPUT_BITS;
 use crate::memory::{Memory, WalkMemory};
 use crate::smmu::Smmu;
 use crate::spec::cd::{Cd, Stage1};
+use crate::spec::command::Tag;
+use crate::spec::ste::Stage2;
 use crate::spec::{Command, Ste};
 
 pub(crate) struct Context<P: Machine> {
     smmu: Arc<Smmu<P>>,
-    asid: u16,
+    // Its ASID, or its VMID, and what invalidates by it.
+    number: u16,
+    tag: Tag,
     recent: Recent,
     // Always there, until `drop` decides whether it may be freed.
     parts: Option<Parts<P>>,
 }
 
 struct Parts<P: Machine> {
-    cd: Memory<P>,
+    /// Of a stage 1.
+    cd: Option<Memory<P>>,
     tables: PageTable<WalkMemory<P>>,
 }
 
 impl<P: Machine> Context<P> {
     /// A context in which every address faults.
     pub fn new(smmu: Arc<Smmu<P>>) -> Result<Self, Fault> {
-        let geometry = Geometry {
-            stage: Stage::One,
-            granule: Granule::K4,
-            input_bits: INPUT_BITS,
-            output_bits: smmu.features.output_bits,
-            blocks: true,
-        };
+        let geometry = smmu.geometry;
         let memory = WalkMemory::new(smmu.platform.clone(), smmu.reach);
-        let tables = PageTable::new(memory, geometry)
-            .map_err(|error| refusal(error, Iova(0), 0, smmu.reach.limit))?;
-        let cd = Memory::new(&smmu.platform, smmu.reach, Cd::BYTES as u64, 64)?;
+        let tables =
+            PageTable::new(memory, geometry).map_err(|error| refusal(&smmu, error, Iova(0), 0))?;
+        let cd = match geometry.stage {
+            Stage::One => Some(Memory::new(
+                &smmu.platform,
+                smmu.reach,
+                Cd::BYTES as u64,
+                64,
+            )?),
+            Stage::Two => None,
+        };
         // Nothing that can fail comes after: from here dropping gives it back.
-        let asid = smmu.asids.lock().take()?;
-        let words = Cd::stage1(Stage1 {
-            asid,
-            ttb0: tables.root(),
-            input_bits: INPUT_BITS,
-            ips: smmu.features.ips,
-            mair: MAIR,
-            access: smmu.access(),
-        });
-        // No entry points here yet, so the order of the words does not matter.
-        for (word, &value) in words.0.iter().enumerate() {
-            cd.store(8 * word, value);
-        }
-        cd.publish(0, Cd::BYTES);
+        let number = smmu.tags.lock().take()?;
+        let tag = match &cd {
+            None => Tag::vmid(number),
+            Some(cd) => {
+                let words = Cd::stage1(Stage1 {
+                    asid: number,
+                    ttb0: tables.root(),
+                    granule: geometry.granule.bits(),
+                    input_bits: geometry.input_bits,
+                    ips: smmu.features.ips,
+                    mair: MAIR,
+                    access: smmu.access(),
+                });
+                // No entry points here yet, so the order of the words does not matter.
+                for (word, &value) in words.0.iter().enumerate() {
+                    cd.store(8 * word, value);
+                }
+                cd.publish(0, Cd::BYTES);
+                Tag::asid(number)
+            }
+        };
         smmu.counters.domains.add();
-        let parts = Some(Parts { cd, tables });
-        let recent = Recent::new();
         Ok(Self {
             smmu,
-            asid,
-            recent,
-            parts,
+            number,
+            tag,
+            recent: Recent::new(),
+            parts: Some(Parts { cd, tables }),
         })
     }
 
-    pub fn asid(&self) -> u16 {
-        self.asid
+    /// Its ASID, or its VMID.
+    pub fn number(&self) -> u16 {
+        self.number
     }
 
     pub fn smmu(&self) -> &Arc<Smmu<P>> {
@@ -97,18 +109,25 @@ impl<P: Machine> Context<P> {
 
     /// The entry of a stream that goes through here.
     pub fn ste(&self) -> Result<Ste, Fault> {
-        let features = &self.smmu.features;
-        let cd = self.parts()?.cd.pa();
-        Ok(Ste::stage1(
-            cd,
-            self.smmu.access(),
-            features.stall_configurable,
-        ))
+        let (parts, access) = (self.parts()?, self.smmu.access());
+        let (features, geometry) = (&self.smmu.features, &self.smmu.geometry);
+        Ok(match &parts.cd {
+            Some(cd) => Ste::stage1(cd.pa(), access, features.stall_configurable),
+            None => Ste::stage2(Stage2 {
+                vmid: self.number,
+                ttb: parts.tables.root(),
+                granule: geometry.granule.bits(),
+                input_bits: geometry.input_bits,
+                start_level: geometry.start_level(),
+                ps: features.ips,
+                access,
+            }),
+        })
     }
 
-    /// The CD and its address.
+    /// The CD and its address, if there is one.
     pub fn cd(&self) -> Option<(u64, Cd)> {
-        let cd = &self.parts.as_ref()?.cd;
+        let cd = self.parts.as_ref()?.cd.as_ref()?;
         Some((cd.pa(), Cd(cd.load_words(0))))
     }
 
@@ -119,23 +138,23 @@ impl<P: Machine> Context<P> {
         let tables = &self.parts()?.tables;
         tables
             .map(iova.0, pa.0, len, attributes(access))
-            .map_err(|error| refusal(error, iova, len, self.smmu.reach.limit))
+            .map_err(|error| refusal(&self.smmu, error, iova, len))
     }
 
     #[inline]
     pub fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         let tables = &self.parts()?.tables;
-        let mut flush = Flush::new(&self.smmu, self.asid);
+        let mut flush = Flush::new(&self.smmu, self.tag);
         tables
             .unmap(iova.0, len, &mut |leaves| flush.add(leaves))
-            .map_err(|error| refusal(error, iova, len, self.smmu.reach.limit))?;
+            .map_err(|error| refusal(&self.smmu, error, iova, len))?;
         self.recent.note(iova, len);
         flush.finish()
     }
 
     /// What there is to say of an address that a master faulted on.
     pub fn explain(&self, iova: Iova) -> String {
-        let mut words = format!("ASID {}", self.asid);
+        let mut words = format!("{} {}", self.kind(), self.number);
         let Some(parts) = &self.parts else {
             return words;
         };
@@ -160,27 +179,36 @@ impl<P: Machine> Context<P> {
         words
     }
 
+    fn kind(&self) -> &'static str {
+        match self.smmu.geometry.stage {
+            Stage::One => "ASID",
+            Stage::Two => "VMID",
+        }
+    }
+
     pub fn walk(&self, iova: Iova) -> Option<Walk> {
         self.parts.as_ref().map(|parts| parts.tables.walk(iova.0))
     }
 }
 
-/// Frees tables, CD and ASID once nothing of them is cached. If that cannot be had,
+/// Frees tables, CD and tag once nothing of them is cached. If that cannot be had,
 /// all three are lost for good: the hardware may still walk the tables.
 impl<P: Machine> Drop for Context<P> {
     fn drop(&mut self) {
         self.smmu.counters.domains.subtract();
-        let invalidate = core::iter::once(Command::tlbi_nh_asid(self.asid));
+        let invalidate = core::iter::once(Command::tlbi_all(self.tag));
         let done = self.smmu.batch().sync(1, invalidate);
         let Some(parts) = self.parts.take() else {
             return;
         };
         match done {
-            Ok(()) => self.smmu.asids.lock().give(self.asid),
+            Ok(()) => self.smmu.tags.lock().give(self.number),
             Err(fault) => {
-                let (name, asid) = (self.smmu.name(), self.asid);
-                log::error!("{name}: the tables of ASID {asid} stay allocated: {fault}");
-                parts.cd.abandon(&self.smmu.platform);
+                let (name, kind, number) = (self.smmu.name(), self.kind(), self.number);
+                log::error!("{name}: the tables of {kind} {number} stay allocated: {fault}");
+                if let Some(cd) = parts.cd {
+                    cd.abandon(&self.smmu.platform);
+                }
                 core::mem::forget(parts.tables);
             }
         }
@@ -220,7 +248,7 @@ fn attributes(access: Permission) -> Attrs {
 
 /// Why the tables refused, in the core's terms.
 #[cold]
-fn refusal(error: MapError, iova: Iova, len: u64, limit: u64) -> Fault {
+fn refusal<P: Machine>(smmu: &Smmu<P>, error: MapError, iova: Iova, len: u64) -> Fault {
     let bad = |why| Fault::BadRange { iova, len, why };
     match error {
         MapError::Occupied { va } => Fault::AlreadyMapped { iova: Iova(va) },
@@ -228,12 +256,12 @@ fn refusal(error: MapError, iova: Iova, len: u64, limit: u64) -> Fault {
             Fault::NotMapped { iova: Iova(va) }
         }
         MapError::OutOfTables { .. } | MapError::BadTable { .. } => Fault::OutOfMemory {
-            bytes: Granule::K4.size(),
-            limit,
+            bytes: smmu.geometry.granule.size(),
+            limit: smmu.reach.limit,
         },
         MapError::Empty { .. } => bad("it is empty"),
-        MapError::Misaligned { .. } => bad("it is not made of whole 4 KiB pages"),
-        MapError::InputRange { .. } => bad("it is beyond the 48 bits that tables translate"),
+        MapError::Misaligned { .. } => bad("it is not made of whole pages of the tables' granule"),
+        MapError::InputRange { .. } => bad("it is beyond the bits that the tables translate"),
         MapError::OutputRange { .. } => bad("its memory is beyond what the SMMU can address"),
         MapError::Unsupported(_) => bad("the tables cannot have this shape"),
     }

@@ -4,10 +4,8 @@
 use mastiff_pgtable::Leaves;
 
 use crate::spec::Command;
-use crate::spec::command::Span;
+use crate::spec::command::{Span, Tag};
 
-/// log2 of the granule.
-const GRANULE: u32 = 12;
 /// NUM + 1 goes up to this.
 const MOST: u64 = 32;
 /// SCALE goes up to this (5 bits without IDR5.DS).
@@ -16,8 +14,9 @@ const MOST_SCALE: u32 = 31;
 /// The commands for neighbouring leaves, in order.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Cover {
-    asid: u16,
-    ranges: bool,
+    tag: Tag,
+    /// log2 of the granule, where there is range invalidation.
+    granule: Option<u32>,
     level: u8,
     /// log2 of a leaf's size.
     leaf: u32,
@@ -28,11 +27,11 @@ pub(crate) struct Cover {
 
 impl Cover {
     #[inline]
-    pub fn new(asid: u16, ranges: bool, leaves: Leaves) -> Self {
+    pub fn new(tag: Tag, granule: Option<u32>, leaves: Leaves) -> Self {
         let leaf = leaves.size.trailing_zeros();
         Self {
-            asid,
-            ranges,
+            tag,
+            granule,
             level: leaves.level,
             leaf,
             va: leaves.va,
@@ -46,13 +45,13 @@ impl Cover {
     /// leaf, which a command that names the leaves' level must be.
     #[inline]
     fn step(&self) -> (u64, u32) {
-        if !self.ranges {
+        let Some(granule) = self.granule else {
             return (1, 0);
-        }
+        };
         let bits = u64::BITS - self.left.leading_zeros();
         let scale = bits
             .saturating_sub(MOST.ilog2())
-            .min(MOST_SCALE - (self.leaf - GRANULE));
+            .min(MOST_SCALE - (self.leaf - granule));
         ((self.left >> scale).min(MOST), scale)
     }
 
@@ -66,7 +65,7 @@ impl Cover {
     /// for more.
     #[inline]
     pub fn count(mut self, limit: usize) -> usize {
-        if !self.ranges {
+        if self.granule.is_none() {
             return usize::try_from(self.left).unwrap_or(limit).min(limit);
         }
         let mut count = 0;
@@ -88,15 +87,17 @@ impl Iterator for Cover {
             return None;
         }
         let (multiplier, scale) = self.step();
-        let command = if self.ranges {
-            let span = Span {
-                num: multiplier as u8 - 1,
-                scale: (scale + self.leaf - GRANULE) as u8,
-                level: self.level,
-            };
-            Command::tlbi_nh_va_span(self.asid, self.va, span)
-        } else {
-            Command::tlbi_nh_va(self.asid, self.va)
+        let command = match self.granule {
+            Some(granule) => {
+                let span = Span {
+                    num: multiplier as u8 - 1,
+                    scale: (scale + self.leaf - granule) as u8,
+                    granule,
+                    level: self.level,
+                };
+                Command::tlbi_span(self.tag, self.va, span)
+            }
+            None => Command::tlbi_address(self.tag, self.va),
         };
         self.advance(multiplier << scale);
         Some(command)
@@ -111,7 +112,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn leaves(va: u64, count: u64, level: u8) -> Leaves {
-        let size = 1 << (12 + 9 * (3 - u32::from(level)));
+        leaves_of(12, va, count, level)
+    }
+
+    fn leaves_of(granule: u32, va: u64, count: u64, level: u8) -> Leaves {
+        let size = 1 << (granule + (granule - 3) * (3 - u32::from(level)));
         Leaves {
             va,
             len: count * size,
@@ -123,22 +128,25 @@ mod tests {
     #[test]
     fn one_page_is_one_command() {
         let page = leaves(0x1234_5000, 1, 3);
-        let commands: Vec<_> = Cover::new(5, true, page).collect();
+        let commands: Vec<_> = Cover::new(Tag::asid(5), Some(12), page).collect();
         // §4.4.2.4 with TG = 4 KiB, TTL = level 3, NUM = SCALE = 0, Leaf.
         assert_eq!(
             commands,
             [Command([5 << 48 | 0x12, 0x1234_5000 | 0b01_11 << 8 | 1])]
         );
-        let commands: Vec<_> = Cover::new(5, false, page).collect();
+        let commands: Vec<_> = Cover::new(Tag::asid(5), None, page).collect();
         assert_eq!(commands, [Command([5 << 48 | 0x12, 0x1234_5000 | 1])]);
     }
 
     #[test]
     fn a_whole_address_space_fits() {
         let everything = leaves(0, 1 << 36, 3);
-        assert_eq!(Cover::new(1, true, everything).count(64), 1);
-        assert_eq!(Cover::new(1, true, leaves(0, 1 << 18, 1)).count(64), 1);
-        assert_eq!(Cover::new(1, false, everything).count(64), 64);
+        assert_eq!(Cover::new(Tag::asid(1), Some(12), everything).count(64), 1);
+        assert_eq!(
+            Cover::new(Tag::asid(1), Some(12), leaves(0, 1 << 18, 1)).count(64),
+            1
+        );
+        assert_eq!(Cover::new(Tag::asid(1), None, everything).count(64), 64);
     }
 
     /// What a command invalidates, by the formula of §4.4.1.1: address, bytes.
@@ -149,7 +157,8 @@ mod tests {
             return (address, 1);
         }
         let multiplier = CMD0::NUM.read(word0) + 1;
-        (address, (multiplier << CMD0::SCALE.read(word0)) * 4096)
+        let granule = [0, 12, 14, 16][TLBI1::TG.read(word1) as usize];
+        (address, (multiplier << CMD0::SCALE.read(word0)) << granule)
     }
 
     proptest! {
@@ -157,17 +166,26 @@ mod tests {
         /// aligned as its level hint demands, and none is a reserved encoding.
         #[test]
         fn ranges_cover_exactly(
-            level in 1u8..=3,
+            (granule, level) in prop_oneof![
+                (Just(12u32), 1u8..=3),
+                (Just(14u32), 2u8..=3),
+                (Just(16u32), 2u8..=3),
+            ],
+            vmid: bool,
             first in 0u64..1 << 30,
             count in prop_oneof![1u64..70, 1u64..100_000, 1u64..1 << 36],
         ) {
-            let size = leaves(0, 1, level).size;
+            let tag = if vmid { Tag::vmid(3) } else { Tag::asid(3) };
+            let size = leaves_of(granule, 0, 1, level).size;
             let va = (first * size) & ((1 << 48) - 1);
             let count = count.min(((1 << 48) - va) / size).max(1);
-            let run = leaves(va, count, level);
-            let cover = Cover::new(3, true, run);
+            let run = leaves_of(granule, va, count, level);
+            let cover = Cover::new(tag, Some(granule), run);
             let mut at = va;
             for command in cover {
+                // The granule is in every command, or its address would be ambiguous.
+                prop_assert_eq!(TLBI1::TG.read(command.0[1]), u64::from(granule - 10) / 2);
+                prop_assert_eq!(command.0[0] >> 32, if vmid { 3 } else { 3 << 16 });
                 let (address, bytes) = range(command);
                 prop_assert_eq!(address, at);
                 prop_assert!(address.is_multiple_of(size));
@@ -185,7 +203,7 @@ mod tests {
         fn pages_cover_exactly(level in 1u8..=3, first in 0u64..1000, count in 1u64..300) {
             let size = leaves(0, 1, level).size;
             let run = leaves(first * size, count, level);
-            let cover = Cover::new(3, false, run);
+            let cover = Cover::new(Tag::asid(3), None, run);
             let expected: Vec<u64> = (first..first + count).map(|leaf| leaf * size).collect();
             let addresses: Vec<u64> = cover.map(|command| range(command).0).collect();
             prop_assert_eq!(addresses, expected);

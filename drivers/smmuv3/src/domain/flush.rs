@@ -8,8 +8,9 @@ use super::cover::Cover;
 use crate::bind::Machine;
 use crate::smmu::{Batch, Smmu};
 use crate::spec::Command;
+use crate::spec::command::Tag;
 
-/// With more commands than this, dropping everything of the ASID is cheaper: for
+/// With more commands than this, dropping everything of the domain is cheaper: for
 /// the queue and for whoever waits behind it.
 const MOST: usize = 64;
 
@@ -17,7 +18,7 @@ const MOST: usize = 64;
 /// there is: this is on the way of every unmapping.
 pub(crate) struct Flush<'a, P: Machine> {
     batch: Batch<'a, P>,
-    asid: u16,
+    tag: Tag,
     // The last run, which may grow.
     run: Option<Leaves>,
     issued: usize,
@@ -27,10 +28,10 @@ pub(crate) struct Flush<'a, P: Machine> {
 
 impl<'a, P: Machine> Flush<'a, P> {
     #[inline]
-    pub fn new(smmu: &'a Smmu<P>, asid: u16) -> Self {
+    pub fn new(smmu: &'a Smmu<P>, tag: Tag) -> Self {
         Self {
             batch: smmu.batch(),
-            asid,
+            tag,
             run: None,
             issued: 0,
             whole: false,
@@ -68,7 +69,7 @@ impl<'a, P: Machine> Flush<'a, P> {
 
     #[inline]
     fn cover(&self, run: Leaves) -> Cover {
-        Cover::new(self.asid, self.batch.smmu().features.ranges, run)
+        Cover::new(self.tag, self.batch.smmu().range_granule, run)
     }
 
     /// Returns once nothing that was noted is cached any more and everything that
@@ -93,7 +94,7 @@ impl<'a, P: Machine> Flush<'a, P> {
 
     #[inline(never)]
     fn finish_whole(&self) -> Result<(), Fault> {
-        let all = core::iter::once(Command::tlbi_nh_asid(self.asid));
+        let all = core::iter::once(Command::tlbi_all(self.tag));
         self.batch.sync(1, all)
     }
 }

@@ -1,10 +1,10 @@
 //! Domains: what a stream's transactions go through.
 
-mod asid;
 mod context;
 mod cover;
 mod flush;
 mod recent;
+mod tags;
 
 use alloc::format;
 use alloc::string::ToString;
@@ -16,8 +16,8 @@ use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, Permission, WalkStep};
 use mastiff_pgtable::{Attrs, Entry, Exec};
 
-pub(crate) use asid::Asids;
 pub(crate) use context::Context;
+pub(crate) use tags::Tags;
 
 use crate::attach::Route;
 use crate::bind::Machine;
@@ -54,7 +54,7 @@ impl<P: Machine> Domain for PagingDomain<P> {
     }
 
     fn tag(&self) -> Option<u32> {
-        Some(self.0.asid().into())
+        Some(self.0.number().into())
     }
 }
 

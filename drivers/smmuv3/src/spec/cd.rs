@@ -64,6 +64,8 @@ pub struct Stage1 {
     pub asid: u16,
     /// The root table.
     pub ttb0: u64,
+    /// log2 of the granule: 12, 14 or 16.
+    pub granule: u32,
     /// Bits of input address.
     pub input_bits: u32,
     /// Size of output addresses, encoded as in IDR5.OAS.
@@ -84,12 +86,16 @@ impl Cd {
     /// Bytes of a descriptor.
     pub const BYTES: usize = 8 * Self::WORDS;
 
-    /// A regime of 4 KiB granules in the lower half of the address space, whose
+    /// A regime in the lower half of the address space, whose
     /// faults abort and are recorded.
     pub fn stage1(regime: Stage1) -> Self {
         let cacheability = regime.access.cacheability();
         let word0 = CD0::T0SZ.val(64 - u64::from(regime.input_bits))
-            + CD0::TG0::K4
+            + match regime.granule {
+                12 => CD0::TG0::K4,
+                14 => CD0::TG0::K16,
+                _ => CD0::TG0::K64,
+            }
             + CD0::IR0.val(cacheability)
             + CD0::OR0.val(cacheability)
             + CD0::SH0.val(regime.access.shareability())

@@ -54,20 +54,54 @@ pub mod opcode {
     pub const TLBI_NH_VA: u8 = 0x12;
     /// Invalidate all EL2 translations.
     pub const TLBI_EL2_ALL: u8 = 0x20;
+    /// Invalidate all translations of a VMID, of both stages.
+    pub const TLBI_S12_VMALL: u8 = 0x28;
+    /// Invalidate stage 2 translations of addresses.
+    pub const TLBI_S2_IPA: u8 = 0x2a;
     /// Invalidate all NS-EL1 translations of both stages.
     pub const TLBI_NSNH_ALL: u8 = 0x30;
     /// Complete everything before it.
     pub const SYNC: u8 = 0x46;
 }
 
+/// What cached translations are told apart by, as the first words of the commands
+/// about them have it: those that name an address, and those for all.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Tag {
+    address: u64,
+    all: u64,
+}
+
+impl Tag {
+    /// Stage 1 translations of an ASID, without a stage 2 (VMID 0).
+    pub fn asid(asid: u16) -> Self {
+        let tag = CMD0::ASID.val(asid.into());
+        Self {
+            address: (CMD0::OPCODE.val(opcode::TLBI_NH_VA.into()) + tag).value,
+            all: (CMD0::OPCODE.val(opcode::TLBI_NH_ASID.into()) + tag).value,
+        }
+    }
+
+    /// Stage 2 translations of a VMID, without a stage 1.
+    pub fn vmid(vmid: u16) -> Self {
+        let tag = CMD0::VMID.val(vmid.into());
+        Self {
+            address: (CMD0::OPCODE.val(opcode::TLBI_S2_IPA.into()) + tag).value,
+            all: (CMD0::OPCODE.val(opcode::TLBI_S12_VMALL.into()) + tag).value,
+        }
+    }
+}
+
 /// A range of leaves, as range invalidation takes it (§4.4.1.1): (`num` + 1) <<
-/// `scale` granules of 4 KiB, all of them in leaves at level `level`.
+/// `scale` granules, all of them in leaves at level `level`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Span {
     /// NUM.
     pub num: u8,
     /// SCALE.
     pub scale: u8,
+    /// log2 of the granule.
+    pub granule: u32,
     /// Level of the leaves, 1 to 3.
     pub level: u8,
 }
@@ -97,34 +131,31 @@ impl Command {
         Self([word0.value, CFGI1::LEAF.val(leaf.into()).value])
     }
 
-    /// Drops all cached translations of an ASID (§4.4.2.2).
+    /// Drops all cached translations of a tag (§4.4.2.2, §4.4.3.1).
     #[inline]
-    pub fn tlbi_nh_asid(asid: u16) -> Self {
-        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_ASID.into()) + CMD0::ASID.val(asid.into());
-        Self([word0.value, 0])
+    pub fn tlbi_all(tag: Tag) -> Self {
+        Self([tag.all, 0])
     }
 
-    /// Drops the cached leaf that translates `address` (§4.4.2.4).
+    /// Drops the cached leaf that translates `address` (§4.4.2.4, §4.4.3.2).
     #[inline]
-    pub fn tlbi_nh_va(asid: u16, address: u64) -> Self {
-        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_VA.into()) + CMD0::ASID.val(asid.into());
+    pub fn tlbi_address(tag: Tag, address: u64) -> Self {
         let word1 = TLBI1::LEAF::SET + TLBI1::ADDRESS.val(address >> 12);
-        Self([word0.value, word1.value])
+        Self([tag.address, word1.value])
     }
 
     /// Drops the cached leaves that translate a span of addresses. Illegal without
     /// IDR3.RIL.
     #[inline]
-    pub fn tlbi_nh_va_span(asid: u16, address: u64, span: Span) -> Self {
-        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_VA.into())
-            + CMD0::NUM.val(span.num.into())
-            + CMD0::SCALE.val(span.scale.into())
-            + CMD0::ASID.val(asid.into());
+    pub fn tlbi_span(tag: Tag, address: u64, span: Span) -> Self {
+        let range = CMD0::NUM.val(span.num.into()) + CMD0::SCALE.val(span.scale.into());
+        // 4, 16 and 64 KiB are 1, 2 and 3.
+        let granule = u64::from(span.granule - 10) / 2;
         let word1 = TLBI1::LEAF::SET
             + TLBI1::TTL.val(span.level.into())
-            + TLBI1::TG::K4
+            + TLBI1::TG.val(granule)
             + TLBI1::ADDRESS.val(address >> 12);
-        Self([word0.value, word1.value])
+        Self([tag.address | range.value, word1.value])
     }
 
     /// Its architected name, as far as this driver knows it.
@@ -135,6 +166,8 @@ impl Command {
             opcode::TLBI_NH_ASID => "CMD_TLBI_NH_ASID",
             opcode::TLBI_NH_VA => "CMD_TLBI_NH_VA",
             opcode::TLBI_EL2_ALL => "CMD_TLBI_EL2_ALL",
+            opcode::TLBI_S12_VMALL => "CMD_TLBI_S12_VMALL",
+            opcode::TLBI_S2_IPA => "CMD_TLBI_S2_IPA",
             opcode::TLBI_NSNH_ALL => "CMD_TLBI_NSNH_ALL",
             opcode::SYNC => "CMD_SYNC",
             _ => "unknown command",

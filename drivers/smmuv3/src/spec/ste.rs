@@ -107,6 +107,25 @@ register_bitfields![u64,
     ]
 ];
 
+/// What a stage 2 regime is made of.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Stage2 {
+    /// Tag of the translations.
+    pub vmid: u16,
+    /// The root table.
+    pub ttb: u64,
+    /// log2 of the granule: 12, 14 or 16.
+    pub granule: u32,
+    /// Bits of input address.
+    pub input_bits: u32,
+    /// Level of the root table.
+    pub start_level: u8,
+    /// Size of output addresses, encoded as in IDR5.OAS.
+    pub ps: u64,
+    /// How the walker reads the tables.
+    pub access: Access,
+}
+
 /// A stream table entry.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ste(pub [u64; Ste::WORDS]);
@@ -145,6 +164,32 @@ impl Ste {
             + STE1::STRW::NsEl1
             + STE1::SHCFG::Incoming;
         Self([word0.value, word1.value, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Transactions are translated by a stage 2, whose faults abort and are recorded.
+    pub fn stage2(regime: Stage2) -> Self {
+        let word0 = STE0::V::SET + STE0::CONFIG::Stage2;
+        let word1 = STE1::MEV::SET + STE1::SHCFG::Incoming;
+        let cacheability = regime.access.cacheability();
+        // Level 2 and above is 0 with 4 KiB, level 3 with larger granules.
+        let (granule, lowest) = match regime.granule {
+            12 => (STE2::S2TG::K4, 2),
+            14 => (STE2::S2TG::K16, 3),
+            _ => (STE2::S2TG::K64, 3),
+        };
+        let word2 = STE2::S2VMID.val(regime.vmid.into())
+            + STE2::S2T0SZ.val(64 - u64::from(regime.input_bits))
+            + STE2::S2SL0.val(lowest - u64::from(regime.start_level))
+            + STE2::S2IR0.val(cacheability)
+            + STE2::S2OR0.val(cacheability)
+            + STE2::S2SH0.val(regime.access.shareability())
+            + granule
+            + STE2::S2PS.val(regime.ps)
+            + STE2::S2AA64::SET
+            + STE2::S2R::SET;
+        let word3 = STE3::S2TTB.val(regime.ttb >> 4);
+        let [word0, word1] = [word0.value, word1.value];
+        Self([word0, word1, word2.value, word3.value, 0, 0, 0, 0])
     }
 
     /// The bits that the hardware looks at, which its configuration decides (§5.2):
@@ -205,8 +250,8 @@ impl Ste {
     }
 
     /// Its fields by their architected names.
-    pub fn fields(&self) -> [(&'static str, u64); 15] {
-        let [w0, w1, w2, ..] = self.0;
+    pub fn fields(&self) -> [(&'static str, u64); 27] {
+        let [w0, w1, w2, w3, ..] = self.0;
         [
             ("V", STE0::V.read(w0)),
             ("Config", STE0::CONFIG.read(w0)),
@@ -223,6 +268,18 @@ impl Ste {
             ("STRW", STE1::STRW.read(w1)),
             ("SHCFG", STE1::SHCFG.read(w1)),
             ("S2VMID", STE2::S2VMID.read(w2)),
+            ("S2T0SZ", STE2::S2T0SZ.read(w2)),
+            ("S2SL0", STE2::S2SL0.read(w2)),
+            ("S2IR0", STE2::S2IR0.read(w2)),
+            ("S2OR0", STE2::S2OR0.read(w2)),
+            ("S2SH0", STE2::S2SH0.read(w2)),
+            ("S2TG", STE2::S2TG.read(w2)),
+            ("S2PS", STE2::S2PS.read(w2)),
+            ("S2AA64", STE2::S2AA64.read(w2)),
+            ("S2AFFD", STE2::S2AFFD.read(w2)),
+            ("S2PTW", STE2::S2PTW.read(w2)),
+            ("S2R", STE2::S2R.read(w2)),
+            ("S2TTB", STE3::S2TTB.read(w3) << 4),
         ]
     }
 }

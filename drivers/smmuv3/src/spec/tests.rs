@@ -2,8 +2,9 @@
 //! from the code: whatever driver and model share is pinned here.
 
 use super::cd::Stage1;
-use super::command::Span;
+use super::command::{Span, Tag};
 use super::registers as regs;
+use super::ste::Stage2;
 use super::*;
 
 #[test]
@@ -130,6 +131,41 @@ fn stream_table_entries() {
 }
 
 #[test]
+fn stage_2_entries() {
+    let stage2 = |granule, input_bits, start_level, access| {
+        let regime = Stage2 {
+            vmid: 0x1234,
+            ttb: 0x4_8765_1000,
+            granule,
+            input_bits,
+            start_level,
+            ps: 4,
+            access,
+        };
+        Ste::stage2(regime).0
+    };
+    // §5.2: V, Config 0b110; MEV, SHCFG; S2VMID 143:128, S2T0SZ (20) 165:160, S2SL0
+    // (2) 167:166, S2IR0 and S2OR0 0b01 171:168, S2SH0 0b11 173:172, S2PS (4)
+    // 178:176, S2AA64 179, S2R 186; S2TTB 243:196.
+    let expected = [
+        0xd,
+        0x1000_0008_0000,
+        0x040c_3594_0000_1234,
+        0x4_8765_1000,
+        0,
+        0,
+        0,
+        0,
+    ];
+    assert_eq!(stage2(12, 44, 0, Access::Coherent), expected);
+    // S2TG 175:174, 0b10 for 16 KiB and 0b01 for 64; S2SL0 counts from level 3.
+    let word2 = |granule, bits, level| stage2(granule, bits, level, Access::NonCoherent)[2];
+    assert_eq!(word2(12, 39, 1), 0x040c_2059_0000_1234);
+    assert_eq!(word2(14, 47, 1), 0x040c_a091_0000_1234);
+    assert_eq!(word2(16, 42, 2), 0x040c_6056_0000_1234);
+}
+
+#[test]
 fn what_an_entry_does_is_told_by_word_0() {
     let config = |word0| Ste([word0, 0, 0, 0, 0, 0, 0, 0]).config();
     let cases = [
@@ -166,6 +202,7 @@ fn context_descriptors() {
     let cd = Cd::stage1(Stage1 {
         asid: 0x1234,
         ttb0: 0x4_8765_1000,
+        granule: 12,
         input_bits: 48,
         ips: 4,
         mair: 0x04_44ff,
@@ -184,15 +221,19 @@ fn context_descriptors() {
     assert_eq!(cd.0, expected);
     assert!(cd.fields().contains(&("TTB0", 0x4_8765_1000)));
     assert!(cd.fields().contains(&("ASID", 0x1234)));
-    let cd = Cd::stage1(Stage1 {
-        asid: 1,
-        ttb0: 0x1000,
-        input_bits: 39,
-        ips: 0,
-        mair: 0,
-        access: Access::NonCoherent,
-    });
-    assert_eq!(cd.0[0], 0x0001_e200_c000_2019);
+    // TG0 is 0b00 for 4 KiB, 0b10 for 16 and 0b01 for 64.
+    for (granule, tg0) in [(12, 0), (14, 0b10), (16, 0b01)] {
+        let cd = Cd::stage1(Stage1 {
+            asid: 1,
+            ttb0: 0x1000,
+            granule,
+            input_bits: 39,
+            ips: 0,
+            mair: 0,
+            access: Access::NonCoherent,
+        });
+        assert_eq!(cd.0[0], 0x0001_e200_c000_2019 | tg0 << 6);
+    }
 }
 
 #[test]
@@ -208,19 +249,36 @@ fn commands() {
     );
     assert_eq!(Command::CFGI_ALL.0, [0x04, 31]);
     // §4.4.2, §4.4.4
-    assert_eq!(Command::tlbi_nh_asid(0x1234).0, [0x1234_0000_0000_0011, 0]);
+    let (asid, vmid) = (Tag::asid(0x1234), Tag::vmid(0x1234));
+    assert_eq!(Command::tlbi_all(asid).0, [0x1234_0000_0000_0011, 0]);
+    assert_eq!(Command::tlbi_all(vmid).0, [0x0000_1234_0000_0028, 0]);
     assert_eq!(Command::TLBI_EL2_ALL.0, [0x20, 0]);
     assert_eq!(Command::TLBI_NSNH_ALL.0, [0x30, 0]);
-    let page = Command::tlbi_nh_va(0x1234, 0xffff_ffff_f000);
+    let page = Command::tlbi_address(asid, 0xffff_ffff_f000);
     assert_eq!(page.0, [0x1234_0000_0000_0012, 0xffff_ffff_f001]);
+    let page = Command::tlbi_address(vmid, 0xffff_ffff_f000);
+    assert_eq!(page.0, [0x0000_1234_0000_002a, 0xffff_ffff_f001]);
     // §4.4.1.1: NUM 16:12, SCALE 24:20, TTL 73:72, TG 75:74.
     let span = Span {
         num: 31,
         scale: 9,
+        granule: 12,
         level: 2,
     };
-    let range = Command::tlbi_nh_va_span(0x1234, 0x4020_0000, span);
+    let range = Command::tlbi_span(asid, 0x4020_0000, span);
     assert_eq!(range.0, [0x1234_0000_0091_f012, 0x4020_0601]);
+    let span = Span {
+        granule: 14,
+        ..span
+    };
+    let range = Command::tlbi_span(vmid, 0x4000_0000, span);
+    assert_eq!(range.0, [0x0000_1234_0091_f02a, 0x4000_0a01]);
+    let span = Span {
+        granule: 16,
+        ..span
+    };
+    let range = Command::tlbi_span(vmid, 0x4000_0000, span);
+    assert_eq!(range.0[1], 0x4000_0e01);
     // §4.7.3: CS = SIG_NONE.
     assert_eq!(Command::SYNC.0, [0x46, 0]);
     assert_eq!(Command::SYNC.opcode(), 0x46);

@@ -34,6 +34,13 @@ fn variants() -> Vec<Features> {
             coherent: false,
             ..Features::virt()
         },
+        Features::stage2_only(),
+        Features {
+            output_bits: 40,
+            coherent: false,
+            ranges: false,
+            ..Features::stage2_only()
+        },
     ]
 }
 

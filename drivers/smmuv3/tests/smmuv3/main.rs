@@ -10,6 +10,7 @@ mod errors;
 mod events;
 mod lifetime;
 mod order;
+mod stage2;
 mod suspend;
 mod take_over;
 mod threads;

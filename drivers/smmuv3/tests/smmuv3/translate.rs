@@ -252,8 +252,13 @@ proptest! {
     /// Whatever is mapped, unmapped and touched in whatever order: each page of the
     /// address space leads where a plain map of pages says, and nowhere else.
     #[test]
-    fn it_agrees_with_a_plain_map(script in script(), ranges: bool, coherent: bool) {
-        let bench = Bench::new(Features { ranges, coherent, ..Features::virt() });
+    fn it_agrees_with_a_plain_map(
+        script in script(),
+        ranges: bool,
+        coherent: bool,
+        stage1: bool,
+    ) {
+        let bench = Bench::new(Features { ranges, coherent, stage1, ..Features::virt() });
         let domain = bench.attached(STREAM);
         let memory = bench.pages(24, 0);
         let mut mapped: BTreeMap<u8, u8> = BTreeMap::new();

@@ -22,6 +22,8 @@ const TTB: u64 = 0x000f_ffff_ffff_fff0;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Context {
     pub world: World,
+    /// It is a stage 2 without a stage 1.
+    pub stage2: bool,
     pub vmid: u16,
     pub asid: u16,
     /// Record translation faults.
@@ -44,6 +46,8 @@ pub(super) struct Region {
     pub input_bits: u32,
     /// log2 of the granule.
     pub granule: u32,
+    /// Level of the root table, or of several side by side.
+    pub start: u32,
     /// The top byte of the address does not count.
     pub ignores_top_byte: bool,
 }
@@ -83,6 +87,7 @@ impl Context {
         let upper = ste.world != World::El2;
         Ok(Self {
             world: ste.world,
+            stage2: false,
             vmid: ste.vmid,
             asid: if upper { asid } else { 0 },
             record: first & RECORD != 0,
@@ -138,16 +143,17 @@ fn region(
     if !(16..=39).contains(&size) {
         return Err("TxSZ is not 16 to 39");
     }
+    let levels = (64 - size - granule).div_ceil(granule - 3);
     let region = Region {
         table: words[1 + half] & TTB,
         input_bits: 64 - size,
         granule,
+        start: 4 - levels,
         ignores_top_byte: words[0] & TBI0 << half != 0,
     };
     if region.table >> output_bits != 0 {
         return Err("TTB is beyond the output size");
     }
-    let levels = (region.input_bits - granule).div_ceil(granule - 3);
     let top = region.input_bits - granule - (levels - 1) * (granule - 3);
     rule(
         region.table & ((1 << (top + 3)) - 1) == 0,
@@ -191,6 +197,7 @@ mod tests {
             table: 0x4000_1000,
             input_bits: 39,
             granule: 12,
+            start: 1,
             ignores_top_byte: false,
         };
         assert_eq!(context.regions, [Some(region), None]);

@@ -8,8 +8,7 @@ use super::rule;
 /// One command.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Command {
-    /// No effect on what this model keeps: prefetches, which are hints, and
-    /// invalidations of stage 2.
+    /// No effect on what this model keeps: prefetches, which are hints.
     Nothing,
     /// CMD_CFGI_STE.
     Ste { stream: u32, leaf: bool },
@@ -36,6 +35,10 @@ pub(super) enum World {
 pub(super) struct Tlbi {
     /// `true` for EL1's, `false` for EL2's of either kind.
     pub el1: bool,
+    /// Those that stage 1 has a part in.
+    pub stage1: bool,
+    /// Those of stage 2 alone.
+    pub stage2: bool,
     /// Only of this VMID.
     pub vmid: Option<u16>,
     /// Only of this ASID.
@@ -141,11 +144,8 @@ impl Command {
                 },
             },
             0x20..=0x23 if !features.hyp => return Err("an EL2 command without IDR0.Hyp"),
-            0x28 | 0x2a if !features.vmids => return Err("a stage 2 command without stage 2"),
-            0x2a => {
-                tlbi(raw, opcode, features)?;
-                Self::Nothing
-            }
+            0x10..=0x13 if !features.stage1 => return Err("a stage 1 command without stage 1"),
+            0x28 | 0x2a if !features.stage2 => return Err("a stage 2 command without stage 2"),
             _ => Self::Tlb(tlbi(raw, opcode, features)?),
         })
     }
@@ -158,7 +158,7 @@ fn tlbi(raw: [u64; 2], opcode: u64, features: &Features) -> Result<Tlbi, &'stati
     };
     let (vmid, asid) = (field(VMID, 32), field(ASID, 48));
     rule(
-        features.vmids || vmid.unwrap_or(0) == 0,
+        features.stage2 || vmid.unwrap_or(0) == 0,
         "§4.4.2: a VMID without stage 2 (RES0)",
     );
     rule(
@@ -168,6 +168,9 @@ fn tlbi(raw: [u64; 2], opcode: u64, features: &Features) -> Result<Tlbi, &'stati
     let by_address = masks[1] & ADDRESS != 0;
     Ok(Tlbi {
         el1: !(0x20..=0x23).contains(&opcode),
+        // §4.4.3: by address only what is of stage 2 alone goes.
+        stage1: opcode != 0x2a,
+        stage2: matches!(opcode, 0x28 | 0x2a | 0x30),
         vmid,
         asid,
         range: by_address.then(|| range(raw, features)).transpose()?,

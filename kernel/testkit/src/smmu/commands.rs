@@ -216,12 +216,12 @@ impl Smmu {
     fn check_shared_tags(&self) {
         let mut seen = HashMap::new();
         for (stream, context) in self.config.iter().flat_map(|config| config.contexts()) {
-            let tags = (context.world, context.vmid, context.asid);
+            let tags = (context.world, context.stage2, context.vmid, context.asid);
             let (first, known) = *seen.entry(tags).or_insert((stream, context));
             rule(
                 context.is_interchangeable(&known),
                 format_args!(
-                    "§5.4.1: streams {first:#x} and {stream:#x} use one ASID for two address spaces"
+                    "§5.4.1: streams {first:#x} and {stream:#x} use one ASID or VMID for two address spaces"
                 ),
             );
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::cd;
 use super::features::Features;
 use super::regs::BASE_ADDRESS;
-use super::ste::{Ste, Words, level1};
+use super::ste::{Ste, Words, is_stage2, level1};
 use super::view::View;
 use super::watch::Watch;
 
@@ -182,6 +182,23 @@ impl ConfigCache {
 
     /// Every context that translations can still be made through.
     pub fn contexts(&self) -> impl Iterator<Item = (u32, cd::Context)> {
+        self.stage1_contexts().chain(self.stage2_contexts())
+    }
+
+    fn stage2_contexts(&self) -> impl Iterator<Item = (u32, cd::Context)> {
+        let stes = self
+            .arrays
+            .iter()
+            .flat_map(|(&first, array)| (first..).zip(&array.stes));
+        stes.filter_map(
+            |(stream, words)| match self.decode(&words.filter(is_stage2)?) {
+                Ste::Stage2(context) => Some((stream, context)),
+                _ => None,
+            },
+        )
+    }
+
+    fn stage1_contexts(&self) -> impl Iterator<Item = (u32, cd::Context)> {
         self.cds.iter().filter_map(|(&stream, cached)| {
             let (first, index, _) = self.place(stream)?;
             let words = self.arrays[&first].stes[index]?;

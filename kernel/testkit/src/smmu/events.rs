@@ -46,6 +46,8 @@ pub(super) struct Event {
     pub iova: u64,
     pub access: Access,
     pub privileged: bool,
+    /// Stage 2 faulted, and there is no stage 1 before it.
+    pub stage2: bool,
     /// What could not be fetched.
     pub fetched: u64,
 }
@@ -67,11 +69,16 @@ impl Event {
             record[1] = flag(self.privileged, 33)
                 | flag(self.access == Access::Execute, 34)
                 | flag(self.access != Access::Write, 35)
+                | flag(self.stage2, 39)
                 | match self.kind {
                     EventKind::WalkAbort => CLASS_TT,
                     _ => CLASS_IN,
                 };
             record[2] = self.iova;
+            if self.stage2 && self.kind != EventKind::WalkAbort {
+                // The IPA, without its page offset.
+                record[3] = self.iova & 0x000f_ffff_ffff_f000;
+            }
         }
         record
     }
@@ -124,6 +131,7 @@ mod tests {
             iova: 0xdead_b000,
             access: Access::Read,
             privileged: false,
+            stage2: false,
             fetched: 0,
         };
         // §7.3.13: RnW is bit 99, CLASS bits 105:104.

@@ -14,9 +14,10 @@ pub struct Features {
     pub event_bits: u32,
     /// IDR0.ASID16: 16 bits of ASID rather than 8.
     pub asid16: bool,
-    /// IDR0.S2P: translations are tagged with VMIDs. The model has no stage 2
-    /// walker; an STE that asks for one stops the test.
-    pub vmids: bool,
+    /// IDR0.S1P.
+    pub stage1: bool,
+    /// IDR0.S2P, with VMIDs of 16 bits.
+    pub stage2: bool,
     /// IDR0.Hyp: the EL2 regimes.
     pub hyp: bool,
     /// IDR0.COHACC. Only what is reported: whether accesses snoop is up to the
@@ -41,13 +42,22 @@ impl Features {
             command_bits: 19,
             event_bits: 19,
             asid16: true,
-            vmids: true,
+            stage1: true,
+            stage2: true,
             hyp: false,
             coherent: true,
             ranges: true,
             output_bits: 44,
             granules: [true; 3],
             revision: 1,
+        }
+    }
+
+    /// The same without stage 1.
+    pub fn stage2_only() -> Self {
+        Self {
+            stage1: false,
+            ..Self::virt()
         }
     }
 
@@ -59,7 +69,8 @@ impl Features {
             command_bits: 4,
             event_bits: 3,
             asid16: false,
-            vmids: false,
+            stage1: true,
+            stage2: false,
             hyp: false,
             coherent: false,
             ranges: false,
@@ -71,13 +82,13 @@ impl Features {
 
     pub(super) fn idr0(&self) -> u32 {
         let flag = |on: bool, bit: u32| u32::from(on) << bit;
-        flag(self.vmids, 0) // S2P
-            | 1 << 1 // S1P
+        flag(self.stage2, 0) // S2P
+            | flag(self.stage1, 1) // S1P
             | 0b10 << 2 // TTF: AArch64 tables
             | flag(self.coherent, 4)
             | flag(self.hyp, 9)
             | flag(self.asid16, 12)
-            | flag(self.vmids, 18) // VMID16
+            | flag(self.stage2, 18) // VMID16
             | 0b10 << 21 // TTENDIAN: little
             | 0b01 << 24 // STALL_MODEL: none
             | 1 << 26 // TERM_MODEL: abort only

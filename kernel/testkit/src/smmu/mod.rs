@@ -18,7 +18,7 @@
 //! - What the architecture calls (constrained) unpredictable ends the test with a
 //!   message that cites the section.
 //!
-//! Not modelled: stage 2, substreams, stalls, ATS and PRI, MSIs of the SMMU
+//! Not modelled: both stages at once, substreams, stalls, ATS and PRI, MSIs of the SMMU
 //! itself, AArch32 tables, Secure and Realm states. The identification registers
 //! say so, and a driver that uses them nevertheless is in breach.
 

@@ -1,8 +1,9 @@
 //! Stream table entries and the descriptors that lead to them
 //! (IHI 0070 §5.1, §5.2).
 
+use super::cd::{Context, Region};
 use super::command::World;
-use super::features::Features;
+use super::features::{Features, address_bits};
 use super::regs::E2H;
 use super::rule;
 
@@ -19,6 +20,7 @@ const STRW: u64 = 0b11 << 30;
 const RESERVED_1: u64 = 0b111 << 41;
 const SW_RESERVED: u64 = 0xf << 20;
 const PRIVCFG_SHIFT: u32 = 48;
+const S2_TTB: u64 = 0x000f_ffff_ffff_fff0;
 
 /// What an STE makes of a stream's transactions.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -29,6 +31,7 @@ pub(super) enum Ste {
     Abort,
     Bypass,
     Stage1(Stage1),
+    Stage2(Context),
 }
 
 /// Stage 1 translates, stage 2 does not.
@@ -53,11 +56,16 @@ impl Ste {
         match (first & CONFIG) >> 1 {
             0b000..=0b011 => return Self::Abort,
             0b100 => return Self::Bypass,
+            0b101 if !features.stage1 => return Self::Illegal("stage 1 without IDR0.S1P"),
             0b101 => {}
-            _ if !features.vmids => return Self::Illegal("stage 2 without IDR0.S2P"),
+            _ if !features.stage2 => return Self::Illegal("stage 2 without IDR0.S2P"),
+            0b110 => {
+                let context = stage2(words, features);
+                return context.map_or_else(Self::Illegal, Self::Stage2);
+            }
             _ => {
-                rule(false, "§5.2: stage 2, which this model does not walk");
-                return Self::Illegal("stage 2");
+                rule(false, "§5.2: both stages, which this model does not walk");
+                return Self::Illegal("both stages");
             }
         }
         if first & RESERVED_0 != 0 || second & RESERVED_1 != 0 {
@@ -83,7 +91,7 @@ impl Ste {
             0b10 => World::El2E2h,
             _ => return Self::Illegal("a reserved STRW"),
         };
-        let tagged = features.vmids && world == World::El1;
+        let tagged = features.stage2 && world == World::El1;
         Self::Stage1(Stage1 {
             cd,
             world,
@@ -104,9 +112,105 @@ impl Ste {
             // Attributes, overrides; no pointer.
             0b100 => [VALID | CONFIG, all & !0xff, 0, 0, 0, 0, 0, 0],
             0b101 => [!0, all, 0xffff, 0, 0, 0, 0, 0],
+            // No CD, and nothing of how it is fetched.
+            0b110 => [VALID | CONFIG, all & !0xff, !0, !0, !0, !0, !0, !0],
             _ => [!0, all, !0, !0, !0, !0, !0, !0],
         })
     }
+}
+
+/// Whether a valid STE is for stage 2 alone.
+pub(super) fn is_stage2(words: &Words) -> bool {
+    words[0] & (VALID | CONFIG) == 0b110 << 1 | VALID
+}
+
+/// §5.2, validity of the stage 2 fields; `Err` is a C_BAD_STE and why.
+fn stage2(words: &Words, features: &Features) -> Result<Context, &'static str> {
+    let [first, second, third, fourth, ..] = *words;
+    let field = |low: u32, bits: u32| third >> low & ((1 << bits) - 1);
+    if first & RESERVED_0 != 0 || second & RESERVED_1 != 0 || field(16, 16) != 0 {
+        return Err("reserved bits are set");
+    }
+    let flags = [
+        (
+            51,
+            true,
+            "S2AA64 is 0, though IDR0.TTF has no AArch32 tables",
+        ),
+        (52, false, "S2ENDI, though IDR0.TTENDIAN is little"),
+        (55, false, "S2HD without IDR0.HTTU"),
+        (56, false, "S2HA without IDR0.HTTU"),
+        (57, false, "S2S, though IDR0.STALL_MODEL has no stalls"),
+    ];
+    if let Some((.., why)) = flags
+        .iter()
+        .find(|(bit, wanted, _)| (field(*bit, 1) == 1) != *wanted)
+    {
+        return Err(why);
+    }
+    let granule = match field(46, 2) {
+        0b00 => 12,
+        0b01 => 16,
+        0b10 => 14,
+        _ => return Err("a reserved S2TG"),
+    };
+    if !features.has_granule(granule) {
+        return Err("a granule that IDR5 does not have");
+    }
+    let size = field(32, 6) as u32;
+    if !(16..=39).contains(&size) || 64 - size > features.output_bits {
+        return Err("S2T0SZ is not 16 to 39, or beyond IDR5.OAS");
+    }
+    let input_bits = 64 - size;
+    // DDI 0487 §D8.2 VTCR_EL2.SL0: the highest level only with enough address bits;
+    // and of the tables of the start level there are 1 to 16, side by side.
+    let lowest = if granule == 12 { 2 } else { 3 };
+    let (code, stride) = (field(38, 2) as u32, granule - 3);
+    let enough = if granule == 14 { 42 } else { 44 };
+    if code == 3 || code == 2 && features.output_bits < enough {
+        return Err("a reserved S2SL0");
+    }
+    let start = lowest - code;
+    let below = granule + (3 - start) * stride;
+    if input_bits <= below || input_bits > below + stride + 4 {
+        return Err("S2SL0 does not go with S2T0SZ");
+    }
+    let output_bits = address_bits(field(48, 3) as u32);
+    rule(
+        output_bits <= features.output_bits,
+        "§5.2: S2PS is more than IDR5.OAS, which software must not rely on",
+    );
+    rule(
+        words[4..].iter().all(|&word| word == 0) && fourth & !S2_TTB == 0 && third >> 59 == 0,
+        "§5.2: reserved bits of an STE are set",
+    );
+    let table = fourth & S2_TTB;
+    if table >> output_bits != 0 {
+        return Err("S2TTB is beyond the output size");
+    }
+    rule(
+        table & ((1 << (input_bits - below + 3)) - 1) == 0,
+        "§5.2: S2TTB is not aligned to its table, and the low bits are dropped",
+    );
+    let region = Region {
+        table,
+        input_bits,
+        granule,
+        start,
+        ignores_top_byte: false,
+    };
+    Ok(Context {
+        world: World::El1,
+        stage2: true,
+        vmid: third as u16,
+        asid: 0,
+        record: field(58, 1) == 1,
+        regions: [Some(region), None],
+        output_bits,
+        access_faults: field(53, 1) == 0,
+        write_execute_never: false,
+        mair: 0,
+    })
 }
 
 /// A level 1 descriptor of a 2-level table: the array, and how many STEs of it

@@ -19,6 +19,7 @@ const SIZES: [u32; 7] = [12, 14, 16, 21, 25, 29, 30];
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 struct Tag {
     world: World,
+    stage2: bool,
     vmid: u16,
     asid: Option<u16>,
 }
@@ -55,9 +56,10 @@ pub(super) struct Leftover {
 
 impl Context {
     fn tag(&self, global: bool) -> Tag {
-        let tagged = self.world != World::El2 && !global;
+        let tagged = self.world != World::El2 && !self.stage2 && !global;
         Tag {
             world: self.world,
+            stage2: self.stage2,
             vmid: self.vmid,
             asid: tagged.then_some(self.asid),
         }
@@ -191,13 +193,14 @@ impl Tlbi {
     /// ones too.
     fn hits(&self, tag: Tag) -> bool {
         let world = self.el1 == (tag.world == World::El1);
+        let stage = if tag.stage2 { self.stage2 } else { self.stage1 };
         let vmid = self.vmid.is_none_or(|vmid| vmid == tag.vmid);
         let asid = match (self.asid, tag.asid) {
             (None, _) => true,
             (Some(_), None) => self.range.is_some(),
             (Some(wanted), Some(asid)) => wanted == asid,
         };
-        world && vmid && asid
+        world && stage && vmid && asid
     }
 
     fn hits_leaf(&self, key: &LeafKey, leaf: &Leaf) -> bool {

@@ -31,6 +31,7 @@ impl Smmu {
             iova,
             access,
             privileged: false,
+            stage2: false,
             fetched: 0,
         };
         match self.stream(&mut event) {
@@ -61,6 +62,10 @@ impl Smmu {
             Ok(Ste::Bypass) if self.is_output(event.iova) => Ok(event.iova),
             Ok(Ste::Bypass) => Err(Some(EventKind::AddressSize)),
             Ok(Ste::Stage1(ste)) => self.stage1(&ste, event),
+            Ok(Ste::Stage2(context)) => {
+                event.stage2 = true;
+                self.through(&context, event)
+            }
             Err(NoSte::Aborted { pa }) => {
                 event.fetched = pa;
                 Err(Some(EventKind::SteFetch))
@@ -83,14 +88,18 @@ impl Smmu {
         let context = Context::decode(&words, ste, &self.features);
         let context = context.map_err(|_| Some(EventKind::BadCd))?;
         event.privileged = ste.privileged;
+        self.through(&context, event)
+    }
+
+    fn through(&mut self, context: &Context, event: &mut Event) -> Result<u64, Option<EventKind>> {
         let silent = |kind| context.record.then_some(kind);
-        let leaf = match self.tlb.leaf(&context, event.iova) {
+        let leaf = match self.tlb.leaf(context, event.iova) {
             Some(leaf) => {
-                self.check_stale(&context, event.iova, leaf);
+                self.check_stale(context, event.iova, leaf);
                 leaf
             }
             None => self
-                .look_up(&context, event.iova)
+                .look_up(context, event.iova)
                 .map_err(|fault| match fault {
                     WalkFault::Translation => silent(EventKind::Translation),
                     WalkFault::AddressSize => silent(EventKind::AddressSize),
@@ -101,7 +110,7 @@ impl Smmu {
                     }
                 })?,
         };
-        if !leaf.allows(event.access, ste.privileged) {
+        if !leaf.allows(event.access, event.privileged) {
             return Err(silent(EventKind::Permission));
         }
         Ok(leaf.pa | event.iova & ((1 << leaf.size) - 1))
@@ -154,7 +163,7 @@ impl Leaf {
     fn allows(&self, access: Access, privileged: bool) -> bool {
         let may_touch = privileged || self.unprivileged;
         match access {
-            Access::Read => may_touch,
+            Access::Read => may_touch && self.readable,
             Access::Write => may_touch && self.writable,
             Access::Execute if privileged => self.kernel_exec,
             Access::Execute => may_touch && self.user_exec,

@@ -1,4 +1,4 @@
-//! The stage 1 translation table walk (DDI 0487 §D8.2, §D8.3), as an SMMU does
+//! The translation table walk of either stage (DDI 0487 §D8.2, §D8.3), as an SMMU does
 //! it: address sizes by CD.IPS, no hardware update of flags.
 
 use super::cd::{Context, Region};
@@ -28,6 +28,7 @@ pub(super) struct Leaf {
     pub level: u32,
     pub granule: u32,
     pub global: bool,
+    pub readable: bool,
     pub writable: bool,
     pub unprivileged: bool,
     pub user_exec: bool,
@@ -86,16 +87,19 @@ fn descend(
 ) -> Result<Leaf, WalkFault> {
     let granule = region.granule;
     let stride = granule - 3;
-    let levels = (region.input_bits - granule).div_ceil(stride);
     let root = Table {
-        level: 4 - levels,
+        level: region.start,
         pa: region.table,
         limits: 0,
     };
     let mut table = start.unwrap_or(root);
     loop {
         let low = granule + (3 - table.level) * stride;
-        let index = va >> low & ((1 << stride) - 1);
+        // Above the root there is nothing left, and there may be several of it.
+        let index = match table == root {
+            true => va >> low,
+            false => va >> low & ((1 << stride) - 1),
+        };
         let pa = table.pa + 8 * index;
         let descriptor = view.word(pa).ok_or(WalkFault::External { pa })?;
         let is_leaf = match (descriptor & 0b11, table.level) {
@@ -120,6 +124,32 @@ fn descend(
     }
 }
 
+/// §5.2 and DDI 0487 §D8.4.2: rights of stage 2, which knows no privilege.
+fn leaf2(
+    context: &Context,
+    descriptor: u64,
+    size: u32,
+    granule: u32,
+    table: Table,
+) -> Result<Leaf, WalkFault> {
+    let bit = |at: u32| descriptor >> at & 1 == 1;
+    if !bit(10) && context.access_faults {
+        return Err(WalkFault::AccessFlag);
+    }
+    Ok(Leaf {
+        pa: descriptor & 0x0000_ffff_ffff_f000,
+        size,
+        level: table.level,
+        granule,
+        global: false,
+        readable: bit(6),
+        writable: bit(7),
+        unprivileged: true,
+        user_exec: !bit(54),
+        kernel_exec: !bit(54),
+    })
+}
+
 fn leaf(
     context: &Context,
     descriptor: u64,
@@ -132,6 +162,9 @@ fn leaf(
         pa & ((1 << size) - 1) == 0,
         "§3.21.1 (DDI 0487 §D8.3.1): reserved address bits are set in a block or page descriptor",
     );
+    if context.stage2 {
+        return leaf2(context, descriptor, size, granule, table);
+    }
     let bit = |at: u32| descriptor >> at & 1 == 1;
     let limit = |at: u32| table.limits >> at & 1 == 1;
     if !bit(10) && context.access_faults {
@@ -154,6 +187,7 @@ fn leaf(
         level: table.level,
         granule,
         global: el2 || !bit(11),
+        readable: true,
         writable,
         unprivileged,
         user_exec,
