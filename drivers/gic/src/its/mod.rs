@@ -301,6 +301,9 @@ impl<P: Platform> State<P> {
         let mut collections = None;
         for n in 0..gits::BASERS {
             let register = gits::BASER + 8 * n;
+            // What it had before is somebody else's memory by now, and a table that is
+            // not known for what it is must not be used with it.
+            regs.write64(register, 0);
             let (table, entries) = match gits::table_type(regs.read64(register)) {
                 gits::TYPE_DEVICES => (&mut devices, 1 << typer.device_bits()),
                 gits::TYPE_COLLECTIONS => (&mut collections, u64::from(COLLECTION) + 1),
