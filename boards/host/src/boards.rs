@@ -57,3 +57,31 @@ impl CpuInterface for PaperCpu {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::BOARDS;
+
+    #[test]
+    fn every_driver_is_on_a_boards_list() {
+        let names: Vec<&str> = BOARDS
+            .iter()
+            .flat_map(|board| board.drivers)
+            .map(|driver| driver.name())
+            .collect();
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../drivers");
+        let mut seen = 0;
+        for entry in folders.read_dir().expect("the drivers' folder") {
+            let path = entry.expect("an entry of it").path();
+            if path.join("Cargo.toml").exists() {
+                let folder = path.file_name().and_then(|name| name.to_str());
+                let folder = folder.expect("a name in ASCII");
+                assert!(names.contains(&folder), "{folder} is on no board's list");
+                seen += 1;
+            }
+        }
+        assert!(seen > 0, "no driver has a folder");
+    }
+}
