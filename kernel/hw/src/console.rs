@@ -69,18 +69,52 @@ pub fn install(console: Option<Arc<dyn Console>>) {
     *OUTPUT.console.write() = console;
 }
 
-/// Shows `to` what was not shown yet. Takes no lock that an interrupted caller
-/// might hold: in that case nothing is shown.
+/// Shows `to` what was not shown yet. Waits for no lock that an interrupted caller
+/// might hold: in that case nothing is shown. `to` is called under no lock, and a
+/// line counts as shown once `to` is back: if showing it is the end of `to`, the
+/// next call begins with the same line.
 pub fn drain(to: &mut dyn FnMut(&[u8])) {
-    let Some(ring) = OUTPUT.ring.try_lock() else {
+    let Some(end) = OUTPUT.ring.try_lock().map(|ring| ring.end()) else {
         return;
     };
-    let shown = OUTPUT.shown.swap(ring.end(), Ordering::Relaxed);
-    ring.lines(shown, |level, text| {
+    let mut at = OUTPUT.shown.load(Ordering::Relaxed);
+    while at < end {
+        let mut line = Line::new();
+        let Some(ring) = OUTPUT.ring.try_lock() else {
+            return;
+        };
+        let Some((level, text, next)) = ring.line(at) else {
+            return;
+        };
+        text.into_iter().for_each(|text| line.append(text));
+        drop(ring);
         if is_shown(level) {
-            text.into_iter().for_each(&mut *to);
+            to(line.bytes());
         }
-    });
+        at = next;
+        OUTPUT.shown.store(at, Ordering::Relaxed);
+    }
+}
+
+/// Keeps text for [`drain`], console or not; false, and nothing done, while the
+/// log is being written: by whom the caller interrupted.
+pub fn keep(text: &str) -> bool {
+    match OUTPUT.ring.try_lock() {
+        Some(mut ring) => {
+            push_plain(&mut ring, text);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Puts text that is no log line into the ring, in pieces as long as a line.
+fn push_plain(ring: &mut Ring<KEPT>, mut text: &str) {
+    while !text.is_empty() {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(LINE));
+        ring.push(PLAIN, piece);
+        text = rest;
+    }
 }
 
 /// The console, unless there is none or it is just being exchanged.
@@ -117,7 +151,7 @@ impl Write for Plain<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         match self.0 {
             Some(console) => console.write(text.as_bytes()),
-            None => OUTPUT.ring.lock().push(PLAIN, text),
+            None => push_plain(&mut OUTPUT.ring.lock(), text),
         }
         Ok(())
     }
@@ -131,9 +165,27 @@ struct Line {
 }
 
 impl Line {
+    fn new() -> Self {
+        Self {
+            text: [0; LINE],
+            len: 0,
+        }
+    }
+
+    /// Adds bytes of a line of the ring, none of which is longer than this.
+    fn append(&mut self, bytes: &[u8]) {
+        let fits = bytes.len().min(LINE - self.len);
+        self.text[self.len..self.len + fits].copy_from_slice(&bytes[..fits]);
+        self.len += fits;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
     fn text(&self) -> &str {
         // Only whole characters were put in.
-        core::str::from_utf8(&self.text[..self.len]).unwrap_or_default()
+        core::str::from_utf8(self.bytes()).unwrap_or_default()
     }
 }
 
@@ -164,10 +216,7 @@ impl Log for Output {
             Level::Debug | Level::Trace => (7, ""),
         };
         let us = self.clock.get().map_or(0, |now| now().0 / 1000);
-        let mut line = Line {
-            text: [0; LINE],
-            len: 0,
-        };
+        let mut line = Line::new();
         let (seconds, us) = (us / 1_000_000, us % 1_000_000);
         // A line that is too long is shown up to where it is cut.
         let _ = write!(line, "[{seconds:5}.{us:06}] {label}{}", record.args());
@@ -246,9 +295,18 @@ mod tests {
         drain(&mut |text| rest.extend_from_slice(text));
         assert!(rest.is_empty());
 
+        // Who does not come back from showing a line has not shown it.
+        assert!(keep(&"é".repeat(LINE)));
+        log::info!("last");
+        let cut = std::panic::catch_unwind(|| drain(&mut |_| panic!("broken")));
+        assert!(cut.is_err());
+        drain(&mut |text| rest.extend_from_slice(text));
+        let all = "é".repeat(LINE) + "[   12.345678] last\n";
+        assert_eq!(std::str::from_utf8(&rest), Ok(&all[..]));
+
         let mut log = Vec::new();
         dmesg(&mut |line| log.push(String::from_utf8(line.to_vec()).unwrap()));
-        assert_eq!(log.len(), 5);
+        assert_eq!(log.len(), 6);
         assert_eq!(
             log[0],
             "[   12.345678] warning: hidden by the level, kept for dmesg\n"

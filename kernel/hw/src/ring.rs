@@ -48,25 +48,31 @@ impl<const N: usize> Ring<N> {
         }
     }
 
+    /// Level and text of the oldest line from `from` on, and where the next one is.
+    /// `from` is 0, an [`Ring::end`], or such a next one. A line comes in two pieces
+    /// where the buffer wraps.
+    pub fn line(&self, from: u64) -> Option<(u8, [&[u8]; 2], u64)> {
+        let at = from.max(self.tail);
+        if at >= self.head {
+            return None;
+        }
+        let size = self.size(at);
+        let start = ((at + HEADER as u64) % N as u64) as usize;
+        let text = size as usize - HEADER;
+        let first = text.min(N - start);
+        let pieces = [
+            &self.bytes[start..start + first],
+            &self.bytes[..text - first],
+        ];
+        Some((self.byte(at), pieces, at + size))
+    }
+
     /// Calls `each` with level and text of the lines from `from` on, oldest first.
-    /// A line comes in two pieces where the buffer wraps.
     pub fn lines(&self, from: u64, mut each: impl FnMut(u8, [&[u8]; 2])) {
-        let mut at = self.tail;
-        while at < self.head {
-            let size = self.size(at);
-            if at >= from {
-                let start = ((at + HEADER as u64) % N as u64) as usize;
-                let text = size as usize - HEADER;
-                let first = text.min(N - start);
-                each(
-                    self.byte(at),
-                    [
-                        &self.bytes[start..start + first],
-                        &self.bytes[..text - first],
-                    ],
-                );
-            }
-            at += size;
+        let mut at = from;
+        while let Some((level, text, next)) = self.line(at) {
+            each(level, text);
+            at = next;
         }
     }
 
