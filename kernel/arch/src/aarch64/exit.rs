@@ -5,7 +5,7 @@ use core::fmt::Write;
 use log::error;
 use mastiff_hw::console;
 
-use super::{cpu, emergency, firmware, semihosting};
+use super::{cpu, emergency, firmware, mmu, semihosting};
 
 /// Status of a boot that ended in a panic or an unexpected exception.
 pub(crate) const CRASHED: u8 = 3;
@@ -26,8 +26,11 @@ pub(crate) fn end(status: u8) -> ! {
         emergency::Writer,
         "status {status}, switching the power off"
     );
+    show_rest();
     firmware::power_off();
-    emergency::write(b"the power cannot be switched off: no semihosting, no PSCI; halted\n");
+    let _ = emergency::Writer
+        .write_str("the power cannot be switched off: no semihosting, no PSCI; halted\n");
+    show_rest();
     cpu::halt()
 }
 
@@ -40,9 +43,9 @@ pub fn reboot() -> ! {
     exit(1)
 }
 
-/// Shows what was logged, if no console has: nobody would ever see it.
+/// Shows what was said and no console has shown: nobody would ever see it.
 pub(crate) fn show_rest() {
-    if console::current().is_none() {
+    if mmu::is_on() {
         console::drain(&mut emergency::write);
     }
 }

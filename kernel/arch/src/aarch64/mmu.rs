@@ -73,6 +73,13 @@ fn output_bits() -> u32 {
     }
 }
 
+/// Whether there is an address space yet. Until then all memory is Device memory to
+/// the CPU, on which exclusives, and so locks, need not work (DDI 0487, "Synchronization
+/// and semaphores").
+pub(crate) fn is_on() -> bool {
+    SCTLR_EL1.is_set(SCTLR_EL1::M)
+}
+
 impl Space {
     /// The image, each part with its rights, and the tree's blob. The MMU is off.
     pub(crate) fn of_image(blob: Range<u64>) -> Result<Self, MapError> {

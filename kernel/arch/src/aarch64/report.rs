@@ -1,16 +1,16 @@
-//! The last words: what a panic or an exception looks like to a person. Takes no
-//! locks, allocates nothing, and happens once: a fault while reporting ends the
-//! machine at once.
+//! The last words: what a panic or an exception looks like to a person. Waits for no
+//! locks and allocates nothing. A fault while reporting comes here again, and each
+//! time less is relied on, so that there is an end.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use spin::Mutex;
 
 use super::emergency::Writer;
 use super::exception::Frame;
-use super::{backtrace, cpu, exit, image};
+use super::{backtrace, cpu, emergency, exit, firmware, image, mmu, semihosting};
 
 /// The longest device name that is kept.
 const NAME: usize = 128;
@@ -27,7 +27,9 @@ static AT_WORK: Mutex<Work> = Mutex::new(Work {
     len: 0,
     driver: None,
 });
-static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// How often the last words were begun.
+static STAGE: AtomicU8 = AtomicU8::new(0);
 
 /// Notes who is at work.
 pub(crate) fn at_work(on: Option<(&str, &'static str)>) {
@@ -41,6 +43,10 @@ pub(crate) fn at_work(on: Option<(&str, &'static str)>) {
 
 /// Says who is at work, if anybody is.
 fn write_work(out: &mut Writer) -> fmt::Result {
+    // Before there is an address space nobody is at work, and locks cannot be tried.
+    if !mmu::is_on() {
+        return Ok(());
+    }
     let Some(work) = AT_WORK.try_lock() else {
         return Ok(());
     };
@@ -53,14 +59,29 @@ fn write_work(out: &mut Writer) -> fmt::Result {
 /// Reports through `say`, then ends the machine.
 fn last_words(frame_pointer: u64, say: impl FnOnce(&mut Writer) -> fmt::Result) -> ! {
     cpu::mask_interrupts();
-    if !BEGUN.swap(true, Ordering::Relaxed) {
-        exit::show_rest();
+    // Not one access: nothing comes between, and exclusives need the MMU on.
+    let stage = STAGE.load(Ordering::Relaxed);
+    STAGE.store(stage.saturating_add(1), Ordering::Relaxed);
+    match stage {
+        0 => {}
+        // Something that the report goes through is broken.
+        1 => emergency::give_up_devices(),
+        // Then it is the report: end without one.
+        2 => semihosting::exit(exit::CRASHED),
+        _ => {}
+    }
+    if stage < 2 {
         // The writer does not fail; a broken `Display` must not keep the rest.
         let _ = say(&mut Writer);
         let _ = write_work(&mut Writer);
         let _ = backtrace::write(&mut Writer, frame_pointer);
+        exit::show_rest();
+        exit::end(exit::CRASHED)
     }
-    exit::end(exit::CRASHED)
+    if stage < 4 {
+        firmware::power_off();
+    }
+    cpu::halt()
 }
 
 /// Reports an exception that nobody expected.
