@@ -187,16 +187,18 @@ pub(crate) fn map_device(range: PhysRange) -> Result<Window, Fault> {
         return refuse("the MMU is off");
     };
     let pages = ranges::frames_touched(&range);
-    for gap in ranges::without(pages.clone(), &space.registers) {
+    let gaps: Vec<_> = ranges::without(pages, &space.registers).collect();
+    for gap in gaps {
         if let Err(error) = space.map(gap.start * PAGE..gap.end * PAGE, REGISTERS) {
             return refuse(match error {
                 MapError::OutOfTables { .. } => "no memory for translation tables",
                 _ => "it is mapped as something else",
             });
         }
+        // At once: a later gap may fail, and this one stays mapped.
+        let known = core::mem::take(&mut space.registers);
+        space.registers = ranges::merged(known.into_iter().chain([gap]));
     }
-    let known = core::mem::take(&mut space.registers);
-    space.registers = ranges::merged(known.into_iter().chain([pages]));
     // SAFETY: just mapped as device memory, never unmapped, and no RAM.
     Ok(unsafe { Window::new(range) })
 }
