@@ -6,7 +6,8 @@
 // in memory.
 //
 // SCTLR_OFF is SCTLR_EL1's RES1 bits as of Armv8.0: MMU and caches off.
-// x19 the tree, x20 the exception level entered at, x21 the image's base.
+// x19 the tree, x20 the exception level entered at, x21 the image's base, x22 the
+// number of event counters.
 
 .section .head, "ax"
     b       _start
@@ -69,9 +70,10 @@ _start:
     mov     x1, x20
     b       {start}
 
-// Event counter 0 counts instructions at EL1 and EL2 from here on (DDI 0487
+// Leaves the number of event counters in x22. Event counter 0 counts instructions at EL1 and EL2 from here on (DDI 0487
 // §D13, PMU): PMEVTYPER.NSH includes EL2, INST_RETIRED is event 0x08.
 count_instructions:
+    mov     x22, #0
     mrs     x1, id_aa64dfr0_el1
     ubfx    x1, x1, #8, #4          // PMUVer: 0 none, 15 not this architecture
     cbz     x1, 2f
@@ -80,10 +82,8 @@ count_instructions:
     mrs     x2, pmcr_el0
     ubfx    x3, x2, #11, #5         // N, the number of counters
     cbz     x3, 2f
-    cmp     x20, #2
-    b.ne    1f
-    msr     mdcr_el2, x3            // HPMN: all of them are for EL1 too
-1:  mov     x3, #0x08
+    mov     x22, x3
+    mov     x3, #0x08
     movk    x3, #0x0800, lsl #16
     msr     pmevtyper0_el0, x3
     msr     pmevcntr0_el0, xzr
@@ -110,7 +110,21 @@ leave_el2:
     mov     x0, #0x33ff             // RES1, no traps
     msr     cptr_el2, x0
     msr     hstr_el2, xzr
-    msr     vttbr_el2, xzr
+    msr     mdcr_el2, x22           // HPMN: all event counters are EL1's too
+    mrs     x0, id_aa64mmfr0_el1
+    ubfx    x0, x0, #56, #4         // FGT: fine-grained traps
+    cbz     x0, 2f
+    // Clear bits also trap registers of extensions that are not used here.
+    msr     S3_4_C1_C1_4, xzr       // HFGRTR_EL2
+    msr     S3_4_C1_C1_5, xzr       // HFGWTR_EL2
+    msr     S3_4_C1_C1_6, xzr       // HFGITR_EL2
+    msr     S3_4_C3_C1_4, xzr       // HDFGRTR_EL2
+    msr     S3_4_C3_C1_5, xzr       // HDFGWTR_EL2
+2:  mrs     x0, id_aa64mmfr1_el1
+    ubfx    x0, x0, #40, #4         // HCX
+    cbz     x0, 3f
+    msr     S3_4_C1_C2_2, xzr       // HCRX_EL2
+3:  msr     vttbr_el2, xzr
     mrs     x0, midr_el1
     msr     vpidr_el2, x0
     mrs     x0, mpidr_el1
