@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::fmt;
 
-use super::{cpu, machine, report, semihosting};
+use super::{cpu, machine, memory, report, semihosting};
 use crate::esr::Syndrome;
 
 global_asm!(include_str!("vectors.S"), exception = sym exception);
@@ -58,7 +58,10 @@ extern "C" fn exception(frame: &mut Frame, vector: u64) {
         // or the kernel would get no further.
         IRQ if !machine::take_interrupt() => frame.spsr |= cpu::MASKED,
         IRQ => {}
-        SYNCHRONOUS if syndrome.is_undefined() && semihosting::is_call(frame.elr) => {
+        SYNCHRONOUS
+            if syndrome.is_undefined() && semihosting::is_call(frame.elr)
+                || memory::is_probe(frame.elr) =>
+        {
             // Nobody answers: say so, and go on after the call.
             frame.x[2] = 1;
             frame.elr += 4;

@@ -2,9 +2,10 @@
 //! of it is ours.
 
 use alloc::vec::Vec;
+use core::arch::{asm, global_asm};
 use core::fmt;
 
-use mastiff_core::addr::{PhysAddr, PhysRange};
+use mastiff_core::addr::{PAGE, PhysAddr, PhysRange};
 use mastiff_dt::{PropError, Region, Tree};
 use mastiff_hw::frames::{Frames, Kind, ranges};
 use mastiff_pgtable::MapError;
@@ -15,6 +16,7 @@ use super::{image, mmu};
 pub(crate) enum MemoryError {
     Tree(PropError),
     Map(MapError),
+    NotThere(u64),
     None,
 }
 
@@ -23,6 +25,10 @@ impl fmt::Display for MemoryError {
         match self {
             Self::Tree(error) => write!(f, "cannot tell where memory is: {error}"),
             Self::Map(error) => write!(f, "cannot map memory: {error}"),
+            Self::NotThere(at) => write!(
+                f,
+                "no memory at {at:#x}: the device tree's /memory nodes claim more than there is"
+            ),
             Self::None => f.write_str(
                 "no memory to work with: the device tree's /memory nodes have none that is not set aside",
             ),
@@ -35,6 +41,41 @@ fn range(region: Region) -> PhysRange {
         start: PhysAddr(region.base),
         len: region.size,
     }
+}
+
+// x0 an address; x2 comes back as the exception handler left it where a load from
+// there is an abort.
+global_asm!(
+    ".global memory_probe",
+    "memory_probe:",
+    "ldr x0, [x0]",
+    "ret",
+);
+
+unsafe extern "C" {
+    static memory_probe: u8;
+}
+
+/// Whether an exception at `elr` is the answer that there is no memory.
+pub(crate) fn is_probe(elr: u64) -> bool {
+    elr == (&raw const memory_probe).addr() as u64
+}
+
+/// Whether something answers at `at`, as far as the bus tells.
+fn answers(at: u64) -> bool {
+    let abort: u64;
+    // SAFETY: a load from what is mapped as memory; the handler of the exception, if
+    // it comes to that, changes x2.
+    unsafe {
+        asm!(
+            "bl memory_probe",
+            inout("x0") at => _,
+            inout("x2") 0u64 => abort,
+            out("x30") _,
+            options(nostack),
+        );
+    }
+    abort == 0
 }
 
 /// Maps RAM and hands it to the frame allocator.
@@ -51,7 +92,12 @@ pub(crate) fn set_up(tree: &Tree, blob: PhysRange) -> Result<(), MemoryError> {
     let holes = ranges::merged(holes.iter().map(ranges::frames_touched));
     for zone in ranges::merged(ram.iter().map(ranges::frames_within)) {
         for piece in ranges::without(zone, &holes) {
+            let last = piece.end * PAGE - 8;
             mmu::map_ram(piece).map_err(MemoryError::Map)?;
+            // The allocator starts at the high end: better told than run into.
+            if !answers(last) {
+                return Err(MemoryError::NotThere(last));
+            }
         }
     }
 
