@@ -9,7 +9,7 @@ from rawboot import raw_options
 
 pytestmark = pytest.mark.lg_feature("qemu")
 # Offsets in the header (devicetree specification 0.4 §5.2).
-MAGIC, TOTAL_SIZE, STRUCT_OFFSET, STRINGS_OFFSET, VERSION = 0, 4, 8, 12, 20
+MAGIC, TOTAL_SIZE, STRUCT_OFFSET, STRINGS_OFFSET, VERSION, STRUCT_SIZE = 0, 4, 8, 12, 20, 36
 
 
 def with_word(offset, value):
@@ -44,6 +44,51 @@ BREAKS = {
     "bad-token": bad_token,
     "endless-property": endless_property,
 }
+
+
+def with_root_tail(blob, tail):
+    """The blob with more at the end of its root: packed, so strings come last."""
+    structure, strings = word(blob, STRUCT_OFFSET), word(blob, STRINGS_OFFSET)
+    size = word(blob, STRUCT_SIZE)
+    assert structure + size <= strings
+    # The root's end and the tree's are the last two words.
+    at = structure + size - 8
+    grown = blob[:at] + tail + blob[at:]
+    for offset, old in ((TOTAL_SIZE, len(blob)), (STRINGS_OFFSET, strings), (STRUCT_SIZE, size)):
+        grown = with_word(offset, old + len(tail))(grown)
+    return grown
+
+
+def many_nodes(blob):
+    nodes = b"".join(
+        struct.pack(">I4sI", trees.BEGIN_NODE, b"%03x" % (index % 0xFFF), trees.END_NODE)
+        for index in range(140_000)
+    )
+    return with_root_tail(blob, nodes)
+
+
+def long_property(blob):
+    length, name = 1_900_000, blob.index(b"\0stdout-path\0") + 1 - word(blob, STRINGS_OFFSET)
+    node = struct.pack(">I4s3I", trees.BEGIN_NODE, b"big", trees.PROP, length, name)
+    return with_root_tail(blob, node + bytes(length) + struct.pack(">I", trees.END_NODE))
+
+
+@pytest.mark.parametrize("grown", [many_nodes, long_property])
+def test_valid_blob_of_almost_2_mib_is_no_crash(boot, tmp_path, grown):
+    blob = grown(trees.machine_tree(boot, bootargs="report=json"))
+    assert len(blob) < 2 << 20
+    booted = boot(timeout=60, **raw_options(tmp_path, IMAGE, blob))
+    too_large = [line for line in booted.lines if "device tree" in line and "too large" in line]
+    assert (booted.status, len(too_large)) in [(0, 0), (1, 1)]
+
+
+def test_memory_that_is_not_there_is_reported(boot, tmp_path):
+    overlay = tmp_path / "memory.dtso"
+    overlay.write_text("&{/memory@40000000} { reg = <0 0 0x1000 0>; };\n")
+    blob = trees.tree.overlaid(trees.machine_tree(boot), [overlay])
+    booted = boot(timeout=60, **raw_options(tmp_path, IMAGE, blob))
+    assert booted.status == 1
+    assert any("no memory at 0xffffffffff8" in line for line in booted.lines)
 
 
 @pytest.mark.parametrize("broken", BREAKS)

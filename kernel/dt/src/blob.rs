@@ -46,12 +46,31 @@ pub(crate) struct Checked {
     pub strings: Range<usize>,
     /// All nodes, in tree order.
     pub extents: Vec<Extent>,
+    /// Bytes in their names.
+    pub names: usize,
     /// How many properties they have together.
     pub props: usize,
+    /// Bytes in the properties' values.
+    pub values: usize,
 }
 
 fn error<T>(offset: usize, kind: BlobErrorKind) -> Result<T, BlobError> {
     Err(BlobError { offset, kind })
+}
+
+/// An empty table with room for exactly `count` entries. A tree may be larger than
+/// the memory that there is this early, which is no reason to crash.
+pub(crate) fn table<T>(count: usize) -> Result<Vec<T>, BlobError> {
+    let mut table = Vec::new();
+    match table.try_reserve_exact(count) {
+        Ok(()) => Ok(table),
+        Err(_) => too_large::<T, _>(count),
+    }
+}
+
+fn too_large<T, R>(count: usize) -> Result<R, BlobError> {
+    let bytes = count.saturating_mul(size_of::<T>());
+    error(0, BlobErrorKind::TooLarge { bytes })
 }
 
 fn word(blob: &[u8], at: usize) -> Option<u32> {
@@ -102,9 +121,8 @@ pub(crate) fn check(blob: &[u8]) -> Result<Checked, BlobError> {
     let reservations = reservations(blob, block(blob, Block::Reservation, 16, 0)?.start)?;
     let strings = terminated_strings(blob, strings)?;
 
-    let mut canonical = Vec::with_capacity(
-        HEADER + reservations.len() + structure.len().min(blob.len()) + strings.len(),
-    );
+    let mut canonical =
+        table(HEADER + reservations.len() + structure.len().min(blob.len()) + strings.len())?;
     canonical.resize(HEADER, 0);
     canonical.extend_from_slice(&blob[reservations]);
     let structure_at = canonical.len();
@@ -115,7 +133,9 @@ pub(crate) fn check(blob: &[u8]) -> Result<Checked, BlobError> {
         strings: strings.len(),
         open: Vec::with_capacity(MAX_LEVELS),
         extents: Vec::new(),
+        names: 0,
         props: 0,
+        values: 0,
     };
     walk.run(&mut canonical)?;
     let strings_at = canonical.len();
@@ -139,7 +159,9 @@ pub(crate) fn check(blob: &[u8]) -> Result<Checked, BlobError> {
         strings: strings_at..canonical.len(),
         canonical,
         extents: walk.extents,
+        names: walk.names,
         props: walk.props,
+        values: walk.values,
     })
 }
 
@@ -191,7 +213,9 @@ struct Walk<'b> {
     /// Indices of the nodes begun and not ended.
     open: Vec<u32>,
     extents: Vec<Extent>,
+    names: usize,
     props: usize,
+    values: usize,
 }
 
 impl Walk<'_> {
@@ -243,6 +267,10 @@ impl Walk<'_> {
             return error(at, BlobErrorKind::TooDeep);
         }
         let index = self.extents.len() as u32;
+        if self.extents.try_reserve(1).is_err() {
+            return too_large::<Extent, ()>(2 * self.extents.len());
+        }
+        self.names += name.len();
         self.open.push(index);
         self.extents.push(Extent {
             parent: parent.unwrap_or(index),
@@ -272,6 +300,7 @@ impl Walk<'_> {
             return error(at + 8, BlobErrorKind::StringOutOfBlock { name });
         }
         self.props += 1;
+        self.values += len;
         self.skip(at, len)
     }
 

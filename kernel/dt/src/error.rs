@@ -96,6 +96,11 @@ pub enum BlobErrorKind {
     NoRoot,
     /// A second node beside the root.
     SecondRoot,
+    /// There is no memory for the tables that the tree would fill.
+    TooLarge {
+        /// The size of the table that there was no room for.
+        bytes: usize,
+    },
     /// The token reader saw another tree than the validator. A bug in one of
     /// them; the tree cannot be trusted.
     ReaderDisagrees,
@@ -144,6 +149,10 @@ impl fmt::Display for BlobErrorKind {
             OpenNodes { open } => write!(f, "the tree ends with {open} nodes still open"),
             NoRoot => f.write_str("there is no root node"),
             SecondRoot => f.write_str("there is a second root node"),
+            TooLarge { bytes } => write!(
+                f,
+                "too large: no room for a table of {bytes} bytes; leave nodes and data out"
+            ),
             ReaderDisagrees => f.write_str("reader and validator disagree about the tree"),
         }
     }

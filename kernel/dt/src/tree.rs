@@ -63,7 +63,8 @@ impl Tree {
     /// the tree in it.
     pub fn parse(blob: &[u8]) -> Result<Tree, BlobError> {
         let checked = blob::check(blob)?;
-        fill(&checked).ok_or(BlobError {
+        let tables = Tables::new(&checked)?;
+        fill(&checked, tables).ok_or(BlobError {
             offset: 0,
             kind: BlobErrorKind::ReaderDisagrees,
         })
@@ -142,17 +143,41 @@ impl core::fmt::Debug for Tree {
     }
 }
 
+/// The tables of a tree, empty, each with exactly the room that it takes: making
+/// slices of them then takes no more.
+struct Tables {
+    text: Vec<u8>,
+    nodes: Vec<NodeRecord>,
+    props: Vec<PropRecord>,
+    values: Vec<u8>,
+}
+
+impl Tables {
+    fn new(checked: &Checked) -> Result<Self, BlobError> {
+        Ok(Self {
+            text: blob::table(checked.strings.len() + checked.names)?,
+            nodes: blob::table(checked.extents.len() + 1)?,
+            props: blob::table(checked.props + 1)?,
+            values: blob::table(checked.values)?,
+        })
+    }
+}
+
 /// Fills the tables: parents and extents from the validator, names and values
 /// by `fdt`. `None` if `fdt` saw other nodes or properties than the validator.
-fn fill(checked: &Checked) -> Option<Tree> {
+fn fill(checked: &Checked, tables: Tables) -> Option<Tree> {
     let canonical = &checked.canonical[..];
     let fdt = Fdt::new(canonical).ok()?;
     let strings = &canonical[checked.strings.clone()];
-    let mut text = String::with_capacity(strings.len() + 16 * checked.extents.len());
+    let Tables {
+        text,
+        mut nodes,
+        mut props,
+        mut values,
+    } = tables;
+    // Empty, and so text.
+    let mut text = String::from_utf8(text).ok()?;
     text.push_str(core::str::from_utf8(strings).ok()?);
-    let mut nodes = Vec::with_capacity(checked.extents.len() + 1);
-    let mut props = Vec::with_capacity(checked.props + 1);
-    let mut values = Vec::with_capacity(canonical.len() - strings.len());
     let mut phandles = Vec::new();
 
     let mut reader = fdt.all_nodes();
