@@ -6,12 +6,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use mastiff_core::addr::StreamId;
 use mastiff_core::driver::{Bound, Driver, Match};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::irq::{IrqHandler, IrqLine};
 use mastiff_core::platform::Platform;
 use mastiff_core::probe::{Probe, Service};
-use mastiff_dt::Node;
+use mastiff_dt::{IdMap, Node, NodeId, Tree};
 use mastiff_pgtable::TableMem;
 
 use crate::features::{Features, Idr};
@@ -69,6 +70,7 @@ fn bring_up<P: Machine>(
         window.clone(),
         features,
         coherent,
+        highest_stream(probe.tree(), node.id()),
     )?);
     let lines = connect(probe, &node, &smmu)?;
     // Everything is there; from here on the hardware is written to, and
@@ -107,6 +109,24 @@ fn coherent(node: &Node<'_>, features: &Features, name: &str) -> bool {
         );
     }
     tree
+}
+
+/// The highest StreamID of this SMMU that the tree speaks of. What is malformed is
+/// for whoever uses it to complain of.
+fn highest_stream(tree: &Tree, smmu: NodeId) -> StreamId {
+    let first = |cells: &[u32]| cells.first().copied().unwrap_or(0);
+    let highest = |node: Node<'_>| {
+        let own = node.iommus().unwrap_or_default().into_iter();
+        let own = own
+            .filter(|entry| entry.iommu == smmu)
+            .map(|entry| first(&entry.cells));
+        let mapped = node.id_ranges(IdMap::Iommu).unwrap_or_default().into_iter();
+        let mapped = mapped
+            .filter(|range| range.target == Some(smmu) && range.count > 0)
+            .map(|range| first(&range.output).saturating_add(range.count - 1));
+        own.chain(mapped).max().unwrap_or(0)
+    };
+    StreamId(tree.nodes().map(highest).max().unwrap_or(0))
 }
 
 /// Connects the wired interrupts that the driver serves. A sync is awaited by its

@@ -21,7 +21,7 @@ use crate::memory::Reach;
 use crate::queue::{CommandQueue, EventQueue, Extent};
 use crate::spec::{Access, Command};
 use crate::storm::Storms;
-use crate::stream_table::StreamTable;
+use crate::stream_table::{Shape, StreamTable};
 use crate::window::Window;
 
 /// How far an instance has come.
@@ -110,11 +110,12 @@ impl<P: Machine> Smmu<P> {
         window: Arc<Window<P>>,
         features: Features,
         coherent: bool,
+        highest: StreamId,
     ) -> Result<Self, Fault> {
         let reach = Reach::new(&features, coherent);
         let commands = CommandQueue::new(&platform, window.clone(), reach, features.commands_log2)?;
         let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
-        let table = StreamTable::new(&platform, &features, reach)?;
+        let table = StreamTable::new(&platform, Shape::new(&features, highest), reach)?;
         let geometry = features.geometry();
         let tags = match geometry.stage {
             Stage::One => Tags::new("ASID", features.asid_bits),

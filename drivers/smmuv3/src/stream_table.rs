@@ -14,13 +14,14 @@ use crate::spec::registers as regs;
 use crate::spec::{L1Std, Ste};
 use crate::window::Window;
 
+/// Bits of StreamID that a table has where the hardware has as many: the functions of
+/// a PCI segment, of which any may be plugged in.
+const USUAL_BITS: u32 = 16;
 /// Bits of StreamID that one level 2 table resolves: a PCI bus, in 16 KiB.
 const SPLIT: u32 = 8;
-/// Most bits of StreamID that a table is made for. StreamIDs above are refused,
-/// rather than 64 bytes or 8 spent on each that could exist: 4 MiB of linear table,
-/// 1 MiB of first level.
-const LINEAR_BITS: u32 = 16;
-const TWO_LEVEL_BITS: u32 = SPLIT + 17;
+/// The same where the first level would take more than 1 MiB otherwise.
+const WIDE_SPLIT: u32 = 10;
+const WIDE_BITS: u32 = SPLIT + 17;
 
 /// Levels and sizes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -32,19 +33,17 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub fn new(features: &Features) -> Self {
-        if features.two_level && features.sid_bits > SPLIT {
-            let bits = features.sid_bits.min(TWO_LEVEL_BITS);
-            return Self {
-                bits,
-                leaf_bits: SPLIT,
-            };
-        }
-        let bits = features.sid_bits.min(LINEAR_BITS);
-        Self {
-            bits,
-            leaf_bits: bits,
-        }
+    /// A table for StreamIDs up to `highest`, and no more than the usual ones above:
+    /// memory is not spent on each that could exist. Those beyond are refused.
+    pub fn new(features: &Features, highest: StreamId) -> Self {
+        let needed = u32::BITS - highest.0.leading_zeros();
+        let bits = needed.max(USUAL_BITS).min(features.sid_bits);
+        let leaf_bits = match features.two_level {
+            true if bits > WIDE_BITS => WIDE_SPLIT,
+            true if bits > SPLIT => SPLIT,
+            _ => bits,
+        };
+        Self { bits, leaf_bits }
     }
 
     fn is_linear(self) -> bool {
@@ -106,8 +105,7 @@ struct Leaf<P: Platform> {
 }
 
 impl<P: Platform> StreamTable<P> {
-    pub fn new(platform: &P, features: &Features, reach: Reach) -> Result<Self, Fault> {
-        let shape = Shape::new(features);
+    pub fn new(platform: &P, shape: Shape, reach: Reach) -> Result<Self, Fault> {
         let base = if shape.is_linear() {
             aborting(platform, reach, shape)?
         } else {
@@ -241,10 +239,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn shape(two_level: bool, sid_bits: u32) -> Shape {
+        shape_up_to(two_level, sid_bits, 0)
+    }
+
+    fn shape_up_to(two_level: bool, sid_bits: u32, highest: u32) -> Shape {
         let mut features = crate::features::tests::qemu();
         features.two_level = two_level;
         features.sid_bits = sid_bits;
-        Shape::new(&features)
+        Shape::new(&features, StreamId(highest))
     }
 
     #[test]
@@ -258,8 +260,19 @@ mod tests {
             }
         );
         assert_eq!((virt.base_bytes(), virt.leaf_bytes()), (0x800, 0x4000));
-        let wide = shape(true, 32);
+        assert_eq!(shape(true, 32), virt, "nobody asks for more");
+        // Up to 25 bits the first level fits 1 MiB.
+        let wide = shape_up_to(true, 32, 0x1ff_ffff);
         assert_eq!((wide.streams(), wide.base_bytes()), (1 << 25, 1 << 20));
+        assert_eq!(wide.leaf_bits, 8);
+        let wider = shape_up_to(true, 32, 0x200_0000);
+        assert_eq!((wider.streams(), wider.base_bytes()), (1 << 26, 512 << 10));
+        assert_eq!((wider.leaf_bits, wider.leaf_bytes()), (10, 64 << 10));
+        let all = shape_up_to(true, 32, u32::MAX);
+        assert_eq!((all.streams(), all.base_bytes()), (1 << 32, 32 << 20));
+        assert!(all.locate(StreamId(u32::MAX)).is_ok());
+        // The hardware has no more than it has.
+        assert_eq!(shape_up_to(true, 16, u32::MAX), virt);
         let small = shape(true, 8);
         assert!(small.is_linear());
         assert_eq!(small.base_bytes(), 256 * 64);
@@ -285,11 +298,18 @@ mod tests {
     proptest! {
         /// Each StreamID has an entry of its own, within its table.
         #[test]
-        fn entries_are_apart(two_level: bool, sid_bits in 0u32..=32, a: u32, b: u32) {
-            let shape = shape(two_level, sid_bits);
+        fn entries_are_apart(
+            two_level: bool,
+            sid_bits in 0u32..=32,
+            highest: u32,
+            a: u32,
+            b: u32,
+        ) {
+            let shape = shape_up_to(two_level, sid_bits, highest);
             let inside = |id: u32| u64::from(id) < shape.streams();
             let (at, bt) = (shape.locate(StreamId(a)), shape.locate(StreamId(b)));
             prop_assert_eq!(at.is_ok(), inside(a));
+            prop_assert_eq!(inside(highest), u64::from(highest) < 1 << sid_bits);
             if let (Ok(at), Ok(bt)) = (at, bt) {
                 prop_assert_eq!(at == bt, a == b);
                 prop_assert!(at.1 as u64 + 64 <= shape.leaf_bytes());

@@ -9,7 +9,7 @@ use mastiff_core::platform::Pages;
 use mastiff_testkit::bus::{BusError, DmaPort, SimDevice};
 use mastiff_testkit::smmu::{Features, Trouble};
 
-use crate::bench::{Bench, map};
+use crate::bench::{Bench, Wiring, map};
 
 const ABORTED: Result<u8, BusError> = Err(BusError::Aborted);
 
@@ -221,15 +221,6 @@ fn streams_out_of_range_are_refused() {
         bench.iommu().describe(StreamId(0x1_0000)).err(),
         Some(fault)
     );
-    // 32 bits of StreamID are more than the table is made for.
-    let wide = Bench::new(Features {
-        stream_bits: 32,
-        ..Features::virt()
-    });
-    let domain = wide.domain();
-    assert!(domain.attach(StreamId(u32::MAX)).is_err());
-    domain.attach(StreamId(0x1ff_ffff)).unwrap();
-    assert_eq!(wide.read(u32::MAX, 0), ABORTED);
 }
 
 #[test]
@@ -325,5 +316,57 @@ fn it_counts() {
         "44-bit",
     ] {
         assert!(words.contains(word), "{words}");
+    }
+}
+
+/// A tree in which a master and a bus name StreamIDs.
+fn named(features: Features, stream: u32, bus: u32) -> Bench {
+    let wiring = Wiring::of(&features);
+    Bench::peopled(features, wiring, &[], move |_, _| {
+        Box::new(move |tree| {
+            tree.node("master@0", |n| {
+                n.compatible(&["test,nobody"]).cells("iommus", &[2, stream])
+            })
+            .node("bus@0", |n| {
+                n.compatible(&["test,nobody"])
+                    .cells("iommu-map", &[0, 2, bus, 0x100])
+            })
+        })
+    })
+}
+
+#[test]
+fn s24_the_table_reaches_as_far_as_the_tree_and_no_further() {
+    let wide = Features {
+        stream_bits: 32,
+        ..Features::virt()
+    };
+    let streams = |bench: &Bench| bench.iommu().limits().streams;
+    assert_eq!(streams(&named(wide.clone(), 7, 0)), 1 << 16);
+    assert_eq!(streams(&named(wide.clone(), 0x1_0000, 0)), 1 << 17);
+    assert_eq!(streams(&named(wide.clone(), 7, 0x1_ff01)), 1 << 18);
+    // What the hardware does not have it does not get.
+    assert_eq!(
+        streams(&named(Features::small(), u32::MAX, u32::MAX)),
+        1 << 5
+    );
+    // With 27 bits a level 2 table has 1,024 entries.
+    let bench = named(wide, 0x7ff_fff0, 0);
+    assert_eq!(streams(&bench), 1 << 27);
+    let domain = bench.attached(0x7ff_fff0);
+    let pages = bench.pages(1, 5);
+    map(&domain, 0x1000, &pages);
+    assert_eq!(bench.read(0x7ff_fff0, 0x1000), Ok(5));
+    assert_eq!(bench.read(0x7ff_fff1, 0x1000), ABORTED);
+    for stream in [0x800_0000, u32::MAX] {
+        let beyond = domain.attach(StreamId(stream));
+        let fault = Fault::StreamOutOfRange {
+            stream: StreamId(stream),
+            streams: 1 << 27,
+        };
+        assert_eq!(beyond, Err(fault.clone()));
+        assert_eq!(bench.iommu().block(StreamId(stream)), Err(fault.clone()));
+        assert_eq!(bench.iommu().describe(StreamId(stream)).err(), Some(fault));
+        assert_eq!(bench.read(stream, 0x1000), ABORTED);
     }
 }
