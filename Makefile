@@ -36,13 +36,17 @@ image: ## what a board is flashed with, in target/images/BOARD (BOARD=qemu-virt)
 	@scripts/setup rust
 	@scripts/make-image '$(BOARD)'
 
+plan: ## what the probe engine would do with a device tree (DTB=file.dtb)
+	$(if $(DTB),,$(error make plan needs DTB=file.dtb))
+	@cargo run --release --quiet --package mastiff-host -- plan '$(DTB)'
+
 clean: ## remove everything that was built or fetched
 	rm -rf target
 
 # A variable that nobody reads is a misspelt one: without `DISK` another disk would
 # be booted. Those of cargo and rustc reach them through the environment.
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-unknown = $(filter-out $(variables) CARGO_% RUST%,$(given))
+unknown = $(filter-out $(variables) BOARD CARGO_% RUST%,$(given))
 ifneq ($(and $(filter run test,$(MAKECMDGOALS)),$(unknown)),)
 $(error no variable $(unknown); there are: $(variables))
 endif
@@ -63,4 +67,4 @@ $(shell test -e $(make_exit) || { mkdir -p $(dir $(make_exit)) && \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check image clean .boot
+.PHONY: help setup plan run test check image clean .boot
