@@ -37,6 +37,8 @@ pub struct IommuRecord {
     pub events: u64,
     /// Errors of its own.
     pub errors: u64,
+    /// Streams that were cut off because they would not stop faulting.
+    pub quarantined: u64,
 }
 
 /// A stream of an IOMMU.
@@ -182,6 +184,7 @@ impl IommuRecord {
             syncs: status.syncs,
             events: status.events,
             errors: status.errors,
+            quarantined: status.quarantined,
         }
     }
 }

@@ -12,8 +12,12 @@ use crate::records::{
 
 pub fn iommu(record: &IommuRecord) -> View {
     let driver = record.driver.unwrap_or("-");
+    let quarantined = match record.quarantined {
+        0 => String::new(),
+        some => format!(", {} quarantined", count(some, "stream")),
+    };
     View::Lines(format!(
-        "{} ({driver})\n  features: {}\n  {} attached, {}, {} ({}), {}, {}\n",
+        "{} ({driver})\n  features: {}\n  {} attached, {}, {} ({}), {}, {}{quarantined}\n",
         record.name,
         record.features.join(", "),
         count(record.streams_attached, "stream"),

@@ -23,7 +23,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("driver", "name state bound"),
     (
         "iommu",
-        "name driver features streams_attached domains commands syncs events errors",
+        "name driver features streams_attached domains commands syncs events errors quarantined",
     ),
     ("stream", "iommu stream config device driver error"),
     ("entry", "iommu stream config parts"),
