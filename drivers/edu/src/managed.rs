@@ -19,8 +19,8 @@ use mastiff_core::platform::{Barrier, PageRequest, Platform};
 use mastiff_core::probe::{Interrupt, Probe};
 use spin::Mutex;
 
-use crate::device::{self, BUFFER_LEN, Device, Way};
-use crate::{LEN, MASK_BITS, compare, pattern};
+use crate::device::{self, Device, Way};
+use crate::{MASK_BITS, compare, pattern};
 
 /// The driver.
 pub struct EduManaged;
@@ -31,6 +31,9 @@ const NAMES: &[&str] = &["a", "b"];
 /// that the device puts on the bus.
 const SOURCE: Iova = Iova(0x0100_0000);
 const SINK: Iova = Iova(0x0200_0000);
+/// Bytes of a transfer. Aimed at what is not mapped it makes an event for every few of
+/// them, and so few that no IOMMU takes it for a storm.
+const LEN: usize = 1024;
 /// What the pages to write to hold until the device has. A transfer that was aborted
 /// leaves zeroes in the device, or what was there before.
 const UNTOUCHED: u8 = 0xa5;
@@ -124,7 +127,7 @@ impl<P: Platform> DmaTest for BoundManaged<P> {
             return Err(Fault::invalid("its transfer did not reach its memory"));
         }
         Ok(DmaProof {
-            bytes: 2 * u64::from(BUFFER_LEN),
+            bytes: 2 * LEN as u64,
             iova: SOURCE,
             pa: state.spaces[space].pa(SOURCE)?,
         })
@@ -216,10 +219,10 @@ impl<P: Platform> State<P> {
         during: impl FnOnce(&mut Self) -> Result<u32, Fault>,
     ) -> Result<Seen, Fault> {
         let patterns = self.prepare(at)?;
-        self.device.start(Way::ToBuffer, at, BUFFER_LEN)?;
+        self.device.start(Way::ToBuffer, at, LEN as u32)?;
         let switches = during(self)?;
         self.device.finish()?;
-        self.device.transfer(Way::ToMemory, SINK, BUFFER_LEN)?;
+        self.device.transfer(Way::ToMemory, SINK, LEN as u32)?;
         self.device.barrier(Barrier::Acquire);
         let (written, bytes) = self.arrived()?;
         let read = match bytes {
@@ -238,7 +241,11 @@ impl<P: Platform> State<P> {
     /// left from before can be taken for them, and readies the pages to write to.
     fn prepare(&self, at: Iova) -> Result<[Vec<u8>; 2], Fault> {
         let now = self.device.now();
-        let patterns = [pattern(now), pattern(!now)];
+        let patterns = [now, !now].map(|seed| {
+            let mut bytes = pattern(seed);
+            bytes.truncate(LEN);
+            bytes
+        });
         for (space, pattern) in self.spaces.iter().zip(&patterns) {
             match space.write(at, pattern) {
                 // The device is aimed at nothing on purpose.
