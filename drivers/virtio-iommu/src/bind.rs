@@ -40,7 +40,7 @@ impl<P: Platform> Driver<P> for VirtioIommu {
         };
         let transport = Transport::find(probe)?;
         let dma = probe.dma()?;
-        let viommu = Arc::new(Viommu::new(platform, identity, transport, dma)?);
+        let viommu = Arc::new(Viommu::new(&platform, identity, transport, dma)?);
         let interrupt = connect(probe, &viommu)?;
         // Everything is there; from here on the device is written to, and whatever
         // fails is undone by dropping this.
@@ -59,9 +59,9 @@ fn connect<P: Platform>(
 ) -> Result<Option<Interrupt>, ProbeError> {
     match probe.interrupt(handler(viommu)) {
         Ok(interrupt) => {
-            viommu.line.call_once(|| Line {
-                intid: interrupt.intid(),
-                by_message: interrupt.is_message(),
+            viommu.line.call_once(|| match interrupt.is_message() {
+                true => Line::Message,
+                false => Line::Pin,
             });
             Ok(Some(interrupt))
         }

@@ -9,20 +9,26 @@ use mastiff_core::addr::{Iova, StreamId};
 use mastiff_core::iommu::{Access, FaultReport};
 use mastiff_core::platform::Platform;
 
+use crate::events;
 use crate::spec::event::Event;
-use crate::viommu::{Power, Viommu};
+use crate::viommu::{Line, Power, Viommu};
 
 /// Faults that are taken out at a time.
 const AT_A_TIME: usize = 8;
-/// Faults that are reported before whoever waits for this CPU gets a turn.
+/// Faults that are reported before whoever waits for this CPU gets a turn: a master
+/// that faults faster than its faults are reported must not keep it. So many were
+/// not all there when the interrupt came, so there will be another one for the rest.
 const AT_A_TURN: usize = 256;
+const _: () = assert!(AT_A_TURN > 2 * events::SIZE as usize);
 
 impl<P: Platform> Viommu<P> {
     /// Serves the interrupt.
     pub fn serve(&self) {
-        let by_message = self.line.get().is_some_and(|line| line.by_message);
-        // Reading the interrupt status takes the pin back; messages do not show there.
-        let changed = by_message || self.transport.acknowledge();
+        // Messages do not show in the interrupt status.
+        let changed = match self.line.get() {
+            Some(Line::Message) => true,
+            _ => self.transport.acknowledge(),
+        };
         if changed && self.power() == Power::Running && self.transport.needs_reset() {
             self.counters.errors.fetch_add(1, Ordering::Relaxed);
             self.enter(Power::Failed);
@@ -64,11 +70,8 @@ impl<P: Platform> Viommu<P> {
                 }
             }
             taken += count;
-            if count < AT_A_TIME {
+            if count < AT_A_TIME || taken >= AT_A_TURN {
                 return;
-            }
-            if taken >= AT_A_TURN {
-                return self.call_again();
             }
         }
     }
@@ -83,14 +86,6 @@ impl<P: Platform> Viommu<P> {
                 format!("domain {domain:#x}, {}", space.mappings.explain(iova))
             }
             _ => String::new(),
-        }
-    }
-
-    /// A master that faults faster than its faults are reported must not keep this
-    /// CPU: the rest is for the next turn.
-    fn call_again(&self) {
-        if let Some(line) = self.line.get() {
-            self.platform.irqs().latch(line.intid);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::ids::Ids;
 use crate::queue::Shared;
 use crate::spec::feature::Features;
 use crate::state::State;
-use crate::viommu::{Power, Viommu};
+use crate::viommu::{Line, Power, Viommu};
 use crate::{events, requests};
 
 /// What the driver cannot do without.
@@ -64,7 +64,7 @@ impl<P: Platform> Viommu<P> {
     fn set_up_queues(&self, state: &mut State<P>, agreed: Agreed) -> Result<(), Fault> {
         let transport = &self.transport;
         let line = self.line.get();
-        let message = line.filter(|line| line.by_message).map(|_| 0);
+        let message = (line == Some(&Line::Message)).then_some(0);
         transport.set_config_message(message)?;
 
         let requests = &mut state.requests;

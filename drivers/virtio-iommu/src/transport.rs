@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use mastiff_core::error::Fault;
-use mastiff_core::platform::{Mmio, Platform};
+use mastiff_core::platform::{Barrier, Mmio, Platform};
 use mastiff_core::probe::Probe;
 
 use crate::patience;
@@ -177,6 +177,8 @@ impl<P: Platform> Transport<P> {
                 seen: at as u64,
             });
         }
+        // The device may look into the rings at once: they must be seen to be empty.
+        self.platform.barrier(Barrier::Publish);
         self.common.write16(common::QUEUE_ENABLE, 1);
         Ok(Doorbell { queue, at })
     }

@@ -43,10 +43,12 @@ pub(crate) struct Identity {
 }
 
 /// How it interrupts.
-#[derive(Copy, Clone)]
-pub(crate) struct Line {
-    pub intid: u32,
-    pub by_message: bool,
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// By its pin, which it lets go of when the interrupt status is read.
+    Pin,
+    /// By message 0.
+    Message,
 }
 
 #[derive(Default)]
@@ -56,7 +58,6 @@ pub(crate) struct Counters {
 }
 
 pub(crate) struct Viommu<P: Platform> {
-    pub platform: P,
     pub identity: Identity,
     pub transport: Transport<P>,
     pub dma: Dma<P>,
@@ -73,15 +74,14 @@ pub(crate) struct Viommu<P: Platform> {
 impl<P: Platform> Viommu<P> {
     /// Takes the memory that the instance needs. The device is not touched.
     pub fn new(
-        platform: P,
+        platform: &P,
         identity: Identity,
         transport: Transport<P>,
         dma: Dma<P>,
     ) -> Result<Self, Fault> {
         Ok(Self {
-            state: Mutex::new(State::new(Requests::new(&platform, &dma)?)),
-            events: Mutex::new(Events::new(&platform, &dma)?),
-            platform,
+            state: Mutex::new(State::new(Requests::new(platform, &dma)?)),
+            events: Mutex::new(Events::new(platform, &dma)?),
             identity,
             transport,
             dma,

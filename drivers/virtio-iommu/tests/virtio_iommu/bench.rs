@@ -51,15 +51,25 @@ fn own_left_out(host: TreeBuilder) -> TreeBuilder {
         .node("virtio_iommu@3,0", function_node)
 }
 
-fn own_in_the_map(host: TreeBuilder) -> TreeBuilder {
+/// One that says that the IOMMU is behind itself.
+pub fn own_in_the_map(host: TreeBuilder) -> TreeBuilder {
     host.cells("iommu-map", &[0, VIOMMU, 0, 0x1_0000])
         .node("virtio_iommu@3,0", function_node)
+}
+
+/// Memory is elsewhere for functions than for the CPU.
+pub fn memory_elsewhere(host: TreeBuilder) -> TreeBuilder {
+    own_left_out(host).cells(
+        "dma-ranges",
+        &[2 << 24, 0, 0, 0, 0x4000_0000, 0, 0x400_0000],
+    )
 }
 
 /// What a bench differs in.
 pub struct Setup {
     pub layout: Layout,
-    pub own_in_the_map: bool,
+    /// The host's node.
+    pub tree: fn(TreeBuilder) -> TreeBuilder,
     pub prepare: Box<dyn FnOnce(&mut SimViommu)>,
     pub before: Box<dyn FnOnce(&Sim)>,
 }
@@ -68,7 +78,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             layout: Layout::Messages,
-            own_in_the_map: false,
+            tree: own_left_out,
             prepare: Box::new(|_| {}),
             before: Box::new(|_| {}),
         }
@@ -94,10 +104,7 @@ impl Bench {
         let root = SimBus::new().with(2, 0, edu).with(SLOT, 0, function);
         let mut machine = PciMachine::new(root);
         machine.has_iommu = false;
-        machine.extra = match setup.own_in_the_map {
-            false => own_left_out,
-            true => own_in_the_map,
-        };
+        machine.extra = setup.tree;
         (setup.prepare)(&mut lock(&model));
         let translator = Translator(lock(&model).tables());
         let translator = Arc::new(std::sync::Mutex::new(translator));

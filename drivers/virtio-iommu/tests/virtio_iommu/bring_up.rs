@@ -4,7 +4,7 @@ use mastiff_core::engine::State;
 use mastiff_core::error::Fault;
 use mastiff_testkit::bus::BusError;
 
-use crate::bench::{Bench, EDU, HOST, NAME, STREAM, Setup};
+use crate::bench::{Bench, EDU, HOST, NAME, STREAM, Setup, memory_elsewhere, own_in_the_map};
 use crate::model::{self, Kind, Layout, OWN};
 
 fn unsupported(bench: &Bench) -> u64 {
@@ -189,7 +189,7 @@ fn a_message_that_the_device_does_not_take() {
 #[test]
 fn a_tree_that_puts_it_behind_itself() {
     let bench = Bench::set_up(Setup {
-        own_in_the_map: true,
+        tree: own_in_the_map,
         ..Setup::default()
     });
     let State::Failed(fault) = &bench.device(NAME).state else {
@@ -198,6 +198,17 @@ fn a_tree_that_puts_it_behind_itself() {
     assert!(fault.to_string().contains("cycle"), "{fault}");
     assert_eq!(bench.look(|model| model.resets), 0, "it was not touched");
     assert_eq!(OWN, 3 << 3);
+}
+
+#[test]
+fn a_device_that_would_miss_its_queues() {
+    let bench = Bench::set_up(Setup {
+        tree: memory_elsewhere,
+        ..Setup::default()
+    });
+    // It would use physical addresses on a bus where memory has others.
+    assert_eq!(unsupported(&bench), model::OFFERED & !(3 << 28));
+    assert_eq!(bench.look(|model| model.resets), 2, "and it is reset again");
 }
 
 #[test]

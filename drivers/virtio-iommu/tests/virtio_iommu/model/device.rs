@@ -93,13 +93,20 @@ impl SimViommu {
 
     fn deliver_faults(&mut self, port: &mut FunctionPort<'_, '_>) {
         let mut queue = self.registers.queues[EVENTS];
-        let faults = std::mem::take(&mut lock(&self.tables).faults);
-        let given = !faults.is_empty();
-        for fault in faults {
-            if ring::waiting(port, &queue) == 0 {
+        let mut given = false;
+        loop {
+            let full = ring::waiting(port, &queue) == 0;
+            if full && self.patient {
+                break;
+            }
+            let Some(fault) = lock(&self.tables).faults.pop_front() else {
+                break;
+            };
+            if full {
                 self.dropped += 1;
                 continue;
             }
+            given = true;
             let chain = ring::take(port, &mut queue);
             assert!(chain.read.is_empty() && chain.room() >= 24);
             let head = self.wrong_head.unwrap_or(chain.head.into());

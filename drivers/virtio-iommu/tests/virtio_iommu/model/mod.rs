@@ -84,6 +84,8 @@ pub struct SimViommu {
     pub served: Vec<(Kind, u8)>,
     /// Notifications of the request queue.
     pub notified: u32,
+    /// It keeps faults for which there is no buffer until there is one.
+    pub patient: bool,
     /// Faults for which there was no buffer.
     pub dropped: u32,
     /// Resets.
@@ -117,6 +119,7 @@ impl SimViommu {
             no_vectors: false,
             served: Vec::new(),
             notified: 0,
+            patient: false,
             dropped: 0,
             resets: 0,
             registers: registers::Registers::default(),

@@ -66,7 +66,9 @@ impl Registers {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK
+        // Not while a reset shows the status from before.
+        let queues = self.queues.iter().all(|queue| queue.enabled);
+        queues && self.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK
     }
 
     pub fn break_down(&mut self) {
