@@ -98,9 +98,12 @@ def private_sources(wanted, machine, release):
 
 
 class Apt:
-    """apt with lists and caches of its own, over the machine's mirrors."""
+    """apt with lists and caches of its own, over the machine's mirrors.
 
-    def __init__(self, *suites):
+    `architectures` are foreign ones to have packages of as well, as `name:arm64`.
+    """
+
+    def __init__(self, *suites, architectures=()):
         parts = HOME / "sources.list.d"
         for folder in (parts, HOME / "lists" / "partial", HOME / "cache" / "archives" / "partial"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,7 @@ class Apt:
             "Acquire::Retries": "3",
         }
         self.options = [f"-o{key}={value}" for key, value in options.items()]
+        self.options += [f"-oAPT::Architectures::={name}" for name in architectures]
         self.environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", LC_ALL="C")
         # A suite that the mirror lacks fails alone; what counts is whether the
         # package turns up.
@@ -129,6 +133,13 @@ class Apt:
         rows = [line.split("|") for line in out.splitlines() if line.count("|") >= 2]
         return [row[1].strip() for row in rows]
 
+    def depends(self, package, version):
+        """The names in a version's `Depends`."""
+        shown = run("apt-cache", *self.options, "show", f"{package}={version}",
+                    env=self.environment).stdout
+        line = next((l for l in shown.splitlines() if l.startswith("Depends:")), "Depends:")
+        return [word.split()[0] for word in line.split(":", 1)[1].split(",") if word.strip()]
+
     def install(self, packages, release=None):
         """Installs for the whole machine; needs root, or sudo without a password."""
         chosen = [f"-t{release}"] if release else []
@@ -141,18 +152,25 @@ class Apt:
         if result.returncode != 0:
             raise Usage(f"apt-get could not install {' '.join(packages)}: {last_line(result.stdout)}")
 
-    def unpack(self, package, version, into):
-        """Downloads one package and unpacks it, without installing: needs no root."""
+    def download(self, package, version=None):
+        """Downloads one package; its file, which is the caller's to remove."""
         folder = HOME / "unpack"
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(f"{package}_*.deb"):
+        pattern = f"{package.split(':')[0]}_*.deb"
+        for old in folder.glob(pattern):
             old.unlink()
-        result = self.get("download", f"{package}={version}", cwd=folder)
-        found = list(folder.glob(f"{package}_*.deb"))
+        wanted = f"{package}={version}" if version else package
+        result = self.get("download", wanted, cwd=folder)
+        found = list(folder.glob(pattern))
         if result.returncode != 0 or not found:
             raise Usage(f"apt-get could not download {package}: {last_line(result.stdout)}")
-        result = run("dpkg", "-x", found[0], into)
-        found[0].unlink()
+        return found[0]
+
+    def unpack(self, package, version, into):
+        """Downloads one package and unpacks it, without installing: needs no root."""
+        file = self.download(package, version)
+        result = run("dpkg", "-x", file, into)
+        file.unlink()
         if result.returncode != 0:
             raise Usage(f"could not unpack {package}: {last_line(result.stdout)}")
 
