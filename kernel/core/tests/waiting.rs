@@ -220,10 +220,15 @@ fn wrong_number_of_cells_fails_one_device_and_no_other() {
 fn s28_a_late_driver_binds_exactly_its_waiters() {
     let bench = Bench::new();
     let tree = master(master(iommu(base()), "a@1", &[1, 5]), "free@3", &[]);
-    let drivers: [&'static dyn Driver<Sim>; 2] =
-        [bench.iommu_driver(vec![]), bench.master_driver(vec![])];
+    let tree = master(iommu2(tree), "b@2", &[2, 0x106]);
+    let drivers: [&'static dyn Driver<Sim>; 3] = [
+        bench.iommu_driver(vec![]),
+        bench.iommu2_driver(vec![]),
+        bench.master_driver(vec![]),
+    ];
     let mut engine = bench.start_with(tree, &drivers, Policy::default(), |engine| {
         engine.hold_driver("test-iommu").unwrap();
+        engine.hold_driver("test-iommu2").unwrap();
     });
     assert_eq!(state(&engine, "/a@1"), "waiting");
     let chain = why(&engine, "/a@1");
@@ -235,8 +240,10 @@ fn s28_a_late_driver_binds_exactly_its_waiters() {
     assert_eq!(state(&engine, "/a@1"), "bound");
     let after: Vec<u32> = engine.devices().map(|device| device.attempts).collect();
     let retried: Vec<u32> = before.iter().zip(&after).map(|(b, a)| a - b).collect();
-    // The IOMMU, its waiter, and the master that was bound all along.
-    assert_eq!(retried, [1, 1, 0]);
+    // The IOMMU and its waiter; the master that was bound all along, and the other
+    // IOMMU with the one that waits for that, are left alone.
+    assert_eq!(retried, [1, 1, 0, 0, 0]);
+    assert_eq!(state(&engine, "/b@2"), "waiting");
     assert!(engine.add_driver("test-iommu").is_err());
 }
 
