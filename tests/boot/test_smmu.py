@@ -28,6 +28,23 @@ def test_stages(boot, disk, stages, used):
     assert (iommu(booted)["events"], iommu(booted)["errors"]) == (0, 0)
 
 
+@pytest.mark.parametrize("stage", ["1", "2"])
+@pytest.mark.parametrize("granule", ["4k", "16k", "64k"])
+def test_granules(boot, disk, granule, stage):
+    booted = boot(
+        machine=VIRT, bootargs=f"iommu.granule={granule}",
+        qemu_args=f"-global arm-smmuv3.stage={stage}",
+    )
+    assert booted.status == 0
+    assert booted.digest() == sha256(disk)
+    assert f"pages of {granule[:-1]} KiB" in iommu(booted)["features"]
+    size = int(granule[:-1]) << 10
+    proofs = booted.records("dma")
+    assert {proof["device"] for proof in proofs if proof["ok"]} == set(MASTERS)
+    # Whole pages: the offset within one is the same on both sides.
+    assert all(proof["iova"] % size == proof["pa"] % size for proof in proofs)
+
+
 def test_scenario_27_the_same_mappings_after_a_suspend(boot, disk):
     again = "; ".join(["suspend", "resume", "dma verify"] * 3)
     booted = boot(run=f"{again}; disk {NVME} hash; iommu")

@@ -15,6 +15,7 @@ impl Iommu for PaperIommu {
         Limits {
             aperture: (1 << 48) - 1,
             streams: 1 << 32,
+            page: mastiff_core::addr::PAGE,
         }
     }
 

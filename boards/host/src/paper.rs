@@ -62,11 +62,11 @@ impl Platform for Paper {
 
 /// No table is ever handed out, so none is read or written.
 impl TableMem for Paper {
-    fn alloc_table(&self) -> Option<u64> {
+    fn alloc_table(&self, _bytes: u64) -> Option<u64> {
         None
     }
 
-    fn free_table(&self, _pa: u64) {}
+    fn free_table(&self, _pa: u64, _bytes: u64) {}
 
     fn load(&self, _pa: u64, _index: usize) -> u64 {
         0

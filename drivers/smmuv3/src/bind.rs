@@ -16,7 +16,7 @@ use mastiff_dt::{IdMap, Node, NodeId, Tree};
 use mastiff_pgtable::TableMem;
 
 use crate::features::{Features, Idr};
-use crate::smmu::{Identity, Published, Smmu, State};
+use crate::smmu::{Identity, Published, Smmu, State, Wishes};
 use crate::spec::registers::WINDOW;
 use crate::window::Window;
 
@@ -63,6 +63,10 @@ fn bring_up<P: Machine>(
         name: probe.owned_name(),
         faults: probe.fault_log(),
     };
+    let wishes = Wishes {
+        highest: highest_stream(probe.tree(), node.id()),
+        granule: probe.policy().granule,
+    };
     let platform = probe.platform().clone();
     let smmu = Arc::new(Smmu::new(
         platform,
@@ -70,14 +74,14 @@ fn bring_up<P: Machine>(
         window.clone(),
         features,
         coherent,
-        highest_stream(probe.tree(), node.id()),
+        wishes,
     )?);
     let lines = connect(probe, &node, &smmu)?;
     // Everything is there; from here on the hardware is written to, and
     // whatever fails is undone by dropping this.
     let bound = Instance { smmu, lines };
     bound.smmu.start()?;
-    log::debug!("{}: {}", probe.name(), features.words().join(", "));
+    log::debug!("{}: {}", probe.name(), bound.smmu.words().join(", "));
     probe.publish(Service::Iommu(Arc::new(Published(bound.smmu.clone()))))?;
     Ok(Box::new(bound))
 }

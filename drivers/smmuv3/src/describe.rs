@@ -1,6 +1,8 @@
 //! What people see of an instance: its counters, and a stream's structures as the
 //! hardware reads them.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{PhysAddr, StreamId};
@@ -11,6 +13,16 @@ use crate::bind::Machine;
 use crate::smmu::{Smmu, State};
 
 impl<P: Machine> Smmu<P> {
+    /// What it is and how it is used.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = self.features.words();
+        words.push(format!(
+            "pages of {} KiB",
+            self.geometry.granule.size() >> 10
+        ));
+        words
+    }
+
     pub fn status(&self) -> Status {
         if self.state() == State::Running {
             // Without interrupts nobody else looks.
@@ -22,7 +34,7 @@ impl<P: Machine> Smmu<P> {
         let (commands, syncs) = self.commands.issued();
         let streams = self.streams.lock();
         Status {
-            features: self.features.words(),
+            features: self.words(),
             streams_attached: streams.count(),
             domains: self.counters.domains.get(),
             commands,

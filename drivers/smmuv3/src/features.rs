@@ -74,6 +74,8 @@ pub(crate) struct Features {
     pub asid_bits: u32,
     /// Bits of a VMID.
     pub vmid_bits: u32,
+    /// Which of [`GRANULES`] there are.
+    pub granules: [bool; 3],
     /// Bits of a StreamID.
     pub sid_bits: u32,
     /// log2 of the most commands in a queue.
@@ -86,6 +88,8 @@ pub(crate) struct Features {
     pub output_bits: u32,
 }
 
+const GRANULES: [Granule; 3] = [Granule::K4, Granule::K16, Granule::K64];
+
 impl Features {
     /// Decodes the registers (IHI 0070 §6.3.1 to §6.3.8), or says what is in the
     /// way.
@@ -95,6 +99,11 @@ impl Features {
         let idr3 = LocalRegisterCopy::<u32, regs::IDR3::Register>::new(idr.idr3);
         let idr5 = LocalRegisterCopy::<u32, regs::IDR5::Register>::new(idr.idr5);
         let aidr = LocalRegisterCopy::<u32, regs::AIDR::Register>::new(idr.aidr);
+        let granules = [
+            idr5.is_set(regs::IDR5::GRAN4K),
+            idr5.is_set(regs::IDR5::GRAN16K),
+            idr5.is_set(regs::IDR5::GRAN64K),
+        ];
         refuse(&[
             (
                 !idr.answers(),
@@ -147,12 +156,13 @@ impl Features {
                 idr.idr1,
             ),
             (
-                !idr5.is_set(regs::IDR5::GRAN4K),
-                "an SMMU without the 4 KiB granule (IDR5)",
+                granules == [false; 3],
+                "an SMMU without a granule (IDR5)",
                 idr.idr5,
             ),
         ])?;
-        // Tables of 4 KiB granules reach 48 bits; what lies above is out of use.
+        // Tables without larger descriptors reach 48 bits; what lies above is out of
+        // use.
         let ips = u64::from(idr5.read(regs::IDR5::OAS)).min(0b101);
         Ok(Self {
             minor: aidr.read(regs::AIDR::MINOR),
@@ -170,17 +180,25 @@ impl Features {
             sid_bits: idr1.read(regs::IDR1::SIDSIZE),
             commands_log2: idr1.read(regs::IDR1::CMDQS).min(19),
             events_log2: idr1.read(regs::IDR1::EVENTQS).min(19),
+            granules,
             ips,
             output_bits: [32, 36, 40, 42, 44, 48][ips as usize],
         })
     }
 
     /// The tables that domains are made of: of stage 1 if there is one, with as many
-    /// bits of input address as they can have (IHI 0070 §3.4.1).
-    pub fn geometry(&self) -> Geometry {
+    /// bits of input address as they can have (IHI 0070 §3.4.1), and with the granule
+    /// of `wanted` bytes if there is that, or the smallest.
+    pub fn geometry(&self, wanted: Option<u64>) -> Geometry {
+        let there = || {
+            GRANULES
+                .into_iter()
+                .filter(|granule| self.has_granule(*granule))
+        };
+        let chosen = there().find(|granule| Some(granule.size()) == wanted);
         let shape = Geometry {
             stage: if self.stage1 { Stage::One } else { Stage::Two },
-            granule: Granule::K4,
+            granule: chosen.or_else(|| there().next()).unwrap_or(Granule::K4),
             input_bits: 0,
             output_bits: self.output_bits,
             blocks: true,
@@ -189,6 +207,11 @@ impl Features {
             input_bits: shape.most_input_bits(),
             ..shape
         }
+    }
+
+    fn has_granule(&self, granule: Granule) -> bool {
+        let position = GRANULES.iter().position(|known| *known == granule);
+        position.is_some_and(|at| self.granules[at])
     }
 
     /// Highest address that tables and queues may have and mappings may lead to.
@@ -277,6 +300,7 @@ pub(crate) mod tests {
             stage2: true,
             asid_bits: 16,
             vmid_bits: 16,
+            granules: [true; 3],
             sid_bits: 16,
             commands_log2: 19,
             events_log2: 19,
@@ -348,7 +372,7 @@ pub(crate) mod tests {
             ),
             (
                 Idr {
-                    idr5: QEMU.idr5 & !(1 << 4),
+                    idr5: QEMU.idr5 & !(7 << 4),
                     ..QEMU
                 },
                 "IDR5",
@@ -363,6 +387,21 @@ pub(crate) mod tests {
                 other => panic!("{name}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_granule_is_the_one_wanted_or_the_smallest() {
+        let of = |granules, wanted| {
+            let features = Features { granules, ..qemu() };
+            features.geometry(wanted).granule
+        };
+        assert_eq!(of([true; 3], None), Granule::K4);
+        assert_eq!(of([true; 3], Some(4 << 10)), Granule::K4);
+        assert_eq!(of([true; 3], Some(16 << 10)), Granule::K16);
+        assert_eq!(of([true; 3], Some(64 << 10)), Granule::K64);
+        assert_eq!(of([true, false, true], Some(16 << 10)), Granule::K4);
+        assert_eq!(of([false, false, true], None), Granule::K64);
+        assert_eq!(of([false, true, true], Some(4 << 10)), Granule::K16);
     }
 
     #[test]

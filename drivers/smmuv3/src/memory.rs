@@ -111,12 +111,12 @@ impl<P: Machine> WalkMemory<P> {
 }
 
 impl<P: Machine> TableMem for WalkMemory<P> {
-    fn alloc_table(&self) -> Option<u64> {
-        self.platform.alloc_table()
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
+        self.platform.alloc_table(bytes)
     }
 
-    fn free_table(&self, pa: u64) {
-        self.platform.free_table(pa);
+    fn free_table(&self, pa: u64, bytes: u64) {
+        self.platform.free_table(pa, bytes);
     }
 
     #[inline]

@@ -44,6 +44,14 @@ pub(crate) enum State {
     Failed,
 }
 
+/// What tree and policy say of how it is to be set up.
+pub(crate) struct Wishes {
+    /// The highest StreamID that it has to know.
+    pub highest: StreamId,
+    /// Bytes of a page, if somebody cares.
+    pub granule: Option<u64>,
+}
+
 /// Who the instance is, for messages and for the fault log.
 pub(crate) struct Identity {
     pub node: NodeId,
@@ -110,13 +118,13 @@ impl<P: Machine> Smmu<P> {
         window: Arc<Window<P>>,
         features: Features,
         coherent: bool,
-        highest: StreamId,
+        wishes: Wishes,
     ) -> Result<Self, Fault> {
         let reach = Reach::new(&features, coherent);
         let commands = CommandQueue::new(&platform, window.clone(), reach, features.commands_log2)?;
         let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
-        let table = StreamTable::new(&platform, Shape::new(&features, highest), reach)?;
-        let geometry = features.geometry();
+        let table = StreamTable::new(&platform, Shape::new(&features, wishes.highest), reach)?;
+        let geometry = features.geometry(wishes.granule);
         let tags = match geometry.stage {
             Stage::One => Tags::new("ASID", features.asid_bits),
             Stage::Two => Tags::new("VMID", features.vmid_bits),
@@ -284,6 +292,7 @@ impl<P: Machine> Iommu for Published<P> {
         Limits {
             aperture: (1 << self.0.geometry.input_bits) - 1,
             streams: shape.streams(),
+            page: self.0.geometry.granule.size(),
         }
     }
 

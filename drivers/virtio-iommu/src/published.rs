@@ -36,6 +36,7 @@ impl<P: Platform> Iommu for Published<P> {
         Limits {
             aperture: agreed.map_or(0, |agreed| agreed.input.1),
             streams: STREAMS,
+            page: mastiff_core::addr::PAGE,
         }
     }
 

@@ -8,6 +8,9 @@ pub struct Policy {
     pub missing_iommu: MissingIommu,
     /// Attach masters to identity domains (`iommu.passthrough=1`).
     pub passthrough: bool,
+    /// The size of the pages that IOMMUs map with, where they leave a choice
+    /// (`iommu.granule=`): their smallest if none is given.
+    pub granule: Option<u64>,
     /// What the board decides for single devices, by name: it wins over
     /// `missing_iommu`.
     pub devices: &'static [(&'static str, MissingIommu)],
@@ -30,6 +33,7 @@ impl Policy {
     pub const DEFAULT: Self = Self {
         missing_iommu: MissingIommu::Refuse,
         passthrough: false,
+        granule: None,
         devices: &[],
         left_on: &[],
     };

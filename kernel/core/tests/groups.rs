@@ -95,6 +95,7 @@ fn s24_a_stream_beyond_the_table_is_an_error() {
     bench.iommu = FakeIommu::new(Limits {
         aperture: (1 << 48) - 1,
         streams: 1 << 5,
+        page: mastiff_core::addr::PAGE,
     });
     let tree = master(
         master(iommu(base()), "a@1", &[1, 0xffff_ffff]),
@@ -158,6 +159,7 @@ fn what_a_failed_member_brought_does_not_stay() {
     bench.iommu = FakeIommu::new(Limits {
         aperture: (1 << 48) - 1,
         streams: 1 << 5,
+        page: mastiff_core::addr::PAGE,
     });
     let tree = master(iommu(base()), "a@1", &[1, 5])
         .node("b@2", |n| {

@@ -10,8 +10,8 @@ use mastiff_pgtable::TableMem;
 use crate::cpu;
 use crate::frames::{Frames, Kind, Request};
 
-/// Words in a table.
-const WORDS: usize = PAGE as usize / 8;
+/// Words in the largest table: of the 64 KiB granule.
+const WORDS: usize = (64 << 10) / 8;
 
 /// A kind of table, and the frames that they come from.
 #[derive(Copy, Clone)]
@@ -36,12 +36,13 @@ impl Tables {
     /// A word of a table, as the atom that walkers see.
     #[inline]
     fn word(&self, pa: u64, index: usize) -> &AtomicU64 {
-        if index >= WORDS || !pa.is_multiple_of(PAGE) || self.frames.kind(pa) != Some(self.kind) {
+        let at = pa.wrapping_add(8 * index as u64);
+        if index >= WORDS || !pa.is_multiple_of(PAGE) || self.frames.kind(at) != Some(self.kind) {
             self.refuse(pa, index);
         }
-        // SAFETY: within a frame that is tagged as a table: it is mapped, and while
-        // it has that tag it is only reached through here, as atomics.
-        unsafe { AtomicU64::from_ptr((pa as *mut u64).add(index)) }
+        // SAFETY: aligned, and within a frame that is tagged as a table: it is mapped,
+        // and while it has that tag it is only reached through here, as atomics.
+        unsafe { AtomicU64::from_ptr(at as *mut u64) }
     }
 
     #[cold]
@@ -55,15 +56,18 @@ impl Tables {
 }
 
 impl TableMem for Tables {
-    fn alloc_table(&self) -> Option<u64> {
-        let pa = self.frames.take(Request::ONE, self.kind)?;
-        // SAFETY: a whole frame that was just handed to us.
-        unsafe { cpu::zero_pages(pa.0 as *mut u8, PAGE as usize) };
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
+        let mut request = Request::new(bytes.div_ceil(PAGE));
+        request.align = bytes;
+        let pa = self.frames.take(request, self.kind)?;
+        // SAFETY: whole frames that were just handed to us.
+        unsafe { cpu::zero_pages(pa.0 as *mut u8, (request.count * PAGE) as usize) };
         Some(pa.0)
     }
 
-    fn free_table(&self, pa: u64) {
-        self.frames.give(PhysAddr(pa), 1, self.kind);
+    fn free_table(&self, pa: u64, bytes: u64) {
+        self.frames
+            .give(PhysAddr(pa), bytes.div_ceil(PAGE), self.kind);
     }
 
     #[inline]
@@ -86,8 +90,11 @@ impl TableMem for Tables {
     /// and for those that do not.
     fn publish(&self, pa: u64, index: usize, count: usize) {
         let at: *const AtomicU64 = self.word(pa, index);
-        let count = count.min(WORDS - index);
-        // SAFETY: within the table.
+        if count > 1 {
+            // It ends in a table too.
+            self.word(pa, index + (count - 1));
+        }
+        // SAFETY: within tables.
         unsafe { cpu::clean(at.cast(), count * 8) }
     }
 }
@@ -115,16 +122,23 @@ mod tests {
     fn only_tables_of_its_kind_are_reached() {
         let frames = frames();
         let tables = Tables::for_devices(frames);
-        let table = tables.alloc_table().unwrap();
+        let table = tables.alloc_table(PAGE).unwrap();
         assert_eq!(tables.load(table, 511), 0);
         tables.store(table, 3, 7);
         assert_eq!(tables.compare_exchange(table, 3, 7, 9), Ok(7));
         assert_eq!(tables.compare_exchange(table, 3, 7, 9), Err(9));
         tables.publish(table, 510, 2);
 
-        let other = Tables::for_cpu(frames).alloc_table().unwrap();
+        let other = Tables::for_cpu(frames).alloc_table(PAGE).unwrap();
         let pages = frames.take(Request::ONE, Kind::Pages).unwrap();
-        tables.free_table(table);
+        tables.free_table(table, PAGE);
+        let large = tables.alloc_table(64 << 10).unwrap();
+        assert!(large.is_multiple_of(64 << 10));
+        assert_eq!(tables.load(large, WORDS - 1), 0);
+        tables.publish(large, 0, WORDS);
+        let caught = catch_unwind(AssertUnwindSafe(|| tables.store(large, WORDS, 1)));
+        assert!(caught.is_err());
+        tables.free_table(large, 64 << 10);
         for (pa, index) in [(other, 0), (pages.0, 0), (table, 0), (other, 512), (8, 0)] {
             let caught = catch_unwind(AssertUnwindSafe(|| tables.store(pa, index, 1)));
             assert!(caught.is_err(), "{pa:#x}[{index}]");

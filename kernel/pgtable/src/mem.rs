@@ -6,11 +6,12 @@
 /// descriptors. Words are read and written as single-copy atoms, since walkers
 /// and other CPUs look at them at any time.
 pub trait TableMem {
-    /// A table of zeroes, or `None` when there is no memory.
-    fn alloc_table(&self) -> Option<u64>;
+    /// A table of zeroes, `bytes` long and as aligned, or `None` when there is no
+    /// memory.
+    fn alloc_table(&self, bytes: u64) -> Option<u64>;
 
-    /// Takes back a table from [`alloc_table`](Self::alloc_table).
-    fn free_table(&self, pa: u64);
+    /// Takes back a table of `bytes` from [`alloc_table`](Self::alloc_table).
+    fn free_table(&self, pa: u64, bytes: u64);
 
     /// Reads a descriptor, with acquire ordering: what its writer stored into
     /// the table it points to is seen too.
@@ -32,12 +33,12 @@ pub trait TableMem {
 }
 
 impl<T: TableMem + ?Sized> TableMem for &T {
-    fn alloc_table(&self) -> Option<u64> {
-        (**self).alloc_table()
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
+        (**self).alloc_table(bytes)
     }
 
-    fn free_table(&self, pa: u64) {
-        (**self).free_table(pa);
+    fn free_table(&self, pa: u64, bytes: u64) {
+        (**self).free_table(pa, bytes);
     }
 
     fn load(&self, pa: u64, index: usize) -> u64 {

@@ -160,7 +160,7 @@ impl<M: TableMem> PageTable<M> {
                 Ok(child)
             }
             Err(found) => {
-                self.mem.free_table(child);
+                self.mem.free_table(child, self.geometry.granule.size());
                 self.child(at, index, found)
                     .ok_or(MapError::Occupied { va })
             }
@@ -190,16 +190,16 @@ impl<M: TableMem> PageTable<M> {
                 }
             }
         }
-        self.mem.free_table(table);
+        self.mem.free_table(table, self.geometry.granule.size());
     }
 }
 
 /// A table that the walker can reach.
 fn alloc<M: TableMem>(mem: &M, geometry: &Geometry, va: u64) -> Result<u64, MapError> {
-    let pa = mem.alloc_table().ok_or(MapError::OutOfTables { va })?;
     let size = geometry.granule.size();
+    let pa = mem.alloc_table(size).ok_or(MapError::OutOfTables { va })?;
     if pa & (size - 1) != 0 || !Geometry::fits(pa, size, geometry.output_bits) {
-        mem.free_table(pa);
+        mem.free_table(pa, size);
         return Err(MapError::BadTable { pa });
     }
     Ok(pa)

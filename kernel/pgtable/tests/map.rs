@@ -280,7 +280,7 @@ fn table_memory_beyond_the_walkers_reach_is_refused_and_given_back() {
 #[test]
 fn losing_a_race_for_a_table_uses_the_winners() {
     let mem = TestMem::new(Granule::K4);
-    let winners = mem.alloc_table().unwrap();
+    let winners = mem.alloc_table(PAGE).unwrap();
     mem.publish(winners, 0, 512);
     let rival = Rival::new(&mem);
     let table = PageTable::new(&rival, k4(30)).unwrap();
@@ -297,7 +297,7 @@ fn losing_a_race_for_a_table_uses_the_winners() {
 fn a_table_whose_entry_is_not_published_yet_is_published_by_its_first_user() {
     // Another CPU has put its table in place and not got further yet.
     let mem = TestMem::new(Granule::K4);
-    let theirs = mem.alloc_table().unwrap();
+    let theirs = mem.alloc_table(PAGE).unwrap();
     mem.publish(theirs, 0, 512);
     let table = PageTable::new(&mem, k4(30)).unwrap();
     mem.store(table.root(), 0, theirs | 0b11);

@@ -113,6 +113,14 @@ impl BootArgs {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Option<&'static str>> {
         match name {
             "iommu.passthrough" => self.policy.passthrough = flag(value)?,
+            "iommu.granule" => {
+                self.policy.granule = Some(match value {
+                    "4k" => 4 << 10,
+                    "16k" => 16 << 10,
+                    "64k" => 64 << 10,
+                    _ => return Err(Some("4k, 16k or 64k")),
+                });
+            }
             "iommu.strict" => {
                 // Strict is what there is; asking for it is no mistake.
                 if !flag(value)? {
@@ -212,12 +220,13 @@ mod tests {
     #[test]
     fn every_name_is_understood() {
         let args = BootArgs::parse(
-            "iommu.passthrough=1 iommu.missing=direct loglevel=4 console=/pl011@9000000 \
+            "iommu.passthrough=1 iommu.missing=direct iommu.granule=64k loglevel=4 console=/pl011@9000000 \
              driver.late=smmuv3,edu driver.skip=nvme driver.override=00:01.0:edu report=json run=\"devices; why x\" interactive=1",
             Policy::default(),
         );
         assert!(args.policy.passthrough);
         assert_eq!(args.policy.missing_iommu, MissingIommu::Direct);
+        assert_eq!(args.policy.granule, Some(64 << 10));
         assert_eq!(args.loglevel, 4);
         assert_eq!(args.console.as_deref(), Some("/pl011@9000000"));
         assert_eq!(args.late, ["smmuv3", "edu"]);

@@ -80,6 +80,7 @@ impl Default for FakeIommu {
         Self::new(Limits {
             aperture: (1 << 48) - 1,
             streams: 1 << 16,
+            page: PAGE,
         })
     }
 }

@@ -274,19 +274,19 @@ impl Drop for SimPages {
     }
 }
 
-/// Translation tables in simulated RAM, one page each.
+/// Translation tables in simulated RAM.
 impl TableMem for Sim {
-    fn alloc_table(&self) -> Option<u64> {
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
         if self.inject().take(Step::Table) {
             return None;
         }
-        let pa = self.memory().alloc(PageRequest::new(PAGE))?;
-        self.memory().cpu_write(pa, &[0; PAGE as usize]);
+        let pa = self.memory().alloc(PageRequest::new(bytes).align(bytes))?;
+        self.memory().cpu_write(pa, &vec![0; bytes as usize]);
         Some(pa)
     }
 
-    fn free_table(&self, pa: u64) {
-        self.memory().free(pa, PAGE);
+    fn free_table(&self, pa: u64, bytes: u64) {
+        self.memory().free(pa, bytes);
     }
 
     fn load(&self, pa: u64, index: usize) -> u64 {

@@ -111,12 +111,12 @@ fn a_device_that_touches_freed_memory_is_caught() {
 #[test]
 fn tables_freed_twice_are_caught() {
     let sim = Sim::new();
-    let table = sim.alloc_table().unwrap();
+    let table = sim.alloc_table(4096).unwrap();
     assert_eq!(sim.memory().live(), 1);
     assert_eq!(sim.load(table, 511), 0);
-    sim.free_table(table);
+    sim.free_table(table, 4096);
     assert_eq!(sim.memory().live(), 0);
-    fails(|| sim.free_table(table));
+    fails(|| sim.free_table(table, 4096));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod bring_up;
 mod drill;
 mod errors;
 mod events;
+mod granules;
 mod lifetime;
 mod order;
 mod stage2;

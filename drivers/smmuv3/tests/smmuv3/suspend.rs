@@ -46,6 +46,24 @@ fn s27_the_same_mappings_are_there_after_a_suspend() {
 }
 
 #[test]
+fn an_overflow_from_before_is_not_told_again() {
+    let mut bench = Bench::new(Features::small());
+    let _domain = bench.attached(8);
+    for _ in 0..20 {
+        bench.read(8, 0).unwrap_err();
+    }
+    bench.serve();
+    assert_eq!(bench.iommu().status().errors, 1);
+    bench.engine.suspend().unwrap();
+    bench.model().lose_power();
+    bench.engine.resume().unwrap();
+    bench.read(8, 0).unwrap_err();
+    bench.serve();
+    let status = bench.iommu().status();
+    assert_eq!((status.events, status.errors), (9, 1));
+}
+
+#[test]
 fn a_suspended_one_is_closed_and_knows_nothing() {
     let mut bench = Bench::virt();
     let domain = bench.attached(8);

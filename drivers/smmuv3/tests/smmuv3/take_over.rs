@@ -177,7 +177,7 @@ fn s25_a_screen_that_firmware_set_up_is_on_again_at_its_address() {
 #[test]
 fn s25_one_that_cannot_be_used_is_turned_off() {
     let features = Features {
-        granules: [false, true, true],
+        granules: [false; 3],
         ..Features::virt()
     };
     let mut kept = None;

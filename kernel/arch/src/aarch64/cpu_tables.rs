@@ -40,10 +40,12 @@ impl CpuTables {
 }
 
 impl TableMem for CpuTables {
-    fn alloc_table(&self) -> Option<u64> {
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
         if let Some(tables) = Self::in_frames() {
-            return tables.alloc_table();
+            return tables.alloc_table(bytes);
         }
+        // The CPU's tables are of 4 KiB, and so are those in the image.
+        debug_assert_eq!(bytes, PAGE);
         let pa = image::tables_start() + TAKEN.load(Ordering::Relaxed);
         if !Self::is_of_image(pa) {
             return None;
@@ -55,10 +57,10 @@ impl TableMem for CpuTables {
         Some(pa)
     }
 
-    fn free_table(&self, pa: u64) {
+    fn free_table(&self, pa: u64, bytes: u64) {
         // One of the image stays taken: it could not serve anything else.
         if !Self::is_of_image(pa) {
-            Self::of_frames().free_table(pa);
+            Self::of_frames().free_table(pa, bytes);
         }
     }
 

@@ -99,12 +99,12 @@ impl Platform for Machine {
 
 /// Tables that devices walk.
 impl TableMem for Machine {
-    fn alloc_table(&self) -> Option<u64> {
-        self.tables().alloc_table()
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
+        self.tables().alloc_table(bytes)
     }
 
-    fn free_table(&self, pa: u64) {
-        self.tables().free_table(pa);
+    fn free_table(&self, pa: u64, bytes: u64) {
+        self.tables().free_table(pa, bytes);
     }
 
     #[inline]

@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mastiff_dt::{DmaWindow, DmaWindows};
 
-use crate::addr::{Iova, PhysAddr};
+use crate::addr::{Iova, PAGE, PhysAddr};
 use crate::bus::BusFunction;
 use crate::error::Fault;
 use crate::iommu::{Group, Permission};
@@ -175,6 +175,14 @@ impl<P: Platform> Inner<P> {
         }
     }
 
+    /// What the pages that are mapped for this device are multiples of.
+    fn page(&self) -> u64 {
+        match &self.path {
+            Path::Translated(group, _) => group.page(),
+            Path::Direct(_) | Path::Identity(..) => PAGE,
+        }
+    }
+
     /// The highest physical address that pages for this device may have.
     fn page_limit(&self) -> u64 {
         match &self.path {
@@ -210,15 +218,16 @@ impl<P: Platform> Dma<P> {
     /// Memory that the device and the CPU share for as long as the buffer lives,
     /// zeroed, in direction `D`.
     pub fn alloc<D: Direction>(&self, bytes: u64) -> Result<DmaBuffer<P, D>, Fault> {
-        let request = PageRequest::new(bytes).limit(self.inner.page_limit());
-        let pages = self.inner.platform.alloc_pages(request)?;
+        let pages = self.pages(bytes)?;
         pages.fill(0, pages.len(), 0);
         DmaBuffer::new(&self.inner, pages).map_err(|failure| failure.fault)
     }
 
     /// Pages that [`map`](Self::map) accepts for this device.
     pub fn pages(&self, bytes: u64) -> Result<P::Pages, Fault> {
-        let request = PageRequest::new(bytes).limit(self.inner.page_limit());
+        let page = self.inner.page();
+        let request = PageRequest::new(bytes.div_ceil(page).saturating_mul(page));
+        let request = request.align(page).limit(self.inner.page_limit());
         self.inner.platform.alloc_pages(request)
     }
 

@@ -263,7 +263,8 @@ impl<P: Platform> Engine<P> {
             .flat_map(|child| child.function.apertures())
             .map(|(first, last)| Hole { first, last })
             .collect();
-        let kept = self.kept(id, &mut holes)?;
+        let pages = behind.iter().map(|behind| behind.iommu.limits().page);
+        let kept = self.kept(id, pages.max().unwrap_or(PAGE), &mut holes)?;
         let joining = Joining {
             device: &device.name,
             behind,
@@ -282,7 +283,7 @@ impl<P: Platform> Engine<P> {
 
     /// What firmware mapped for the device and it uses already; its addresses are
     /// holes to everybody else.
-    fn kept(&self, id: DeviceId, holes: &mut Vec<Hole>) -> Result<Vec<Identity>, Fault> {
+    fn kept(&self, id: DeviceId, page: u64, holes: &mut Vec<Hole>) -> Result<Vec<Identity>, Fault> {
         let Some(node) = self.devices[id.index()].node else {
             return Ok(Vec::new());
         };
@@ -290,13 +291,20 @@ impl<P: Platform> Engine<P> {
         let mut kept = Vec::new();
         for mapping in tree.iommu_mappings(tree.node(node))? {
             let last = mapping.iova + (mapping.size - 1);
-            let first = mapping.iova & !(PAGE - 1);
+            let first = mapping.iova & !(page - 1);
             holes.push(Hole { first, last });
             if let Some(cpu) = mapping.cpu {
+                if (mapping.iova ^ cpu) & (page - 1) != 0 {
+                    return Err(Fault::BadRange {
+                        iova: Iova(mapping.iova),
+                        len: mapping.size,
+                        why: "firmware's mapping cannot be made of whole pages of the IOMMU",
+                    });
+                }
                 kept.push(Identity {
                     iova: Iova(first),
-                    pa: PhysAddr(cpu & !(PAGE - 1)),
-                    len: (last | (PAGE - 1)) - first + 1,
+                    pa: PhysAddr(cpu & !(page - 1)),
+                    len: (last | (page - 1)) - first + 1,
                 });
             }
         }

@@ -57,6 +57,8 @@ pub struct Group {
     mapped: AtomicU64,
     isolation: Option<Box<str>>,
     live: Mutex<Live>,
+    // Mappings are made of such pages: the largest of those that the IOMMUs have.
+    page: u64,
     // One for each IOMMU on the way, and the same mappings in all of them.
     domains: Vec<(NodeId, Arc<dyn Domain>)>,
 }
@@ -183,14 +185,16 @@ impl Group {
 
     fn new(streams: &Arc<Streams>, joining: &Joining<'_>) -> Result<Self, Fault> {
         let mut domains = Vec::new();
-        let mut aperture = u64::MAX;
+        let (mut aperture, mut page) = (u64::MAX, PAGE);
         for behind in joining.behind {
             let domain = if joining.identity {
                 behind.iommu.identity_domain()?
             } else {
                 behind.iommu.paging_domain()?
             };
-            aperture = aperture.min(behind.iommu.limits().aperture);
+            let limits = behind.iommu.limits();
+            aperture = aperture.min(limits.aperture);
+            page = page.max(limits.page);
             domains.push((behind.node, domain));
         }
         Ok(Self {
@@ -200,6 +204,7 @@ impl Group {
             doorbells: Mutex::new(Vec::new()),
             mapped: AtomicU64::new(0),
             isolation: joining.isolation.map(Into::into),
+            page,
             live: Mutex::new(Live::default()),
             domains,
         })
@@ -277,6 +282,11 @@ impl Group {
         self.identity
     }
 
+    /// What addresses and lengths of memory to map are multiples of.
+    pub(crate) fn page(&self) -> u64 {
+        self.page
+    }
+
     /// Maps memory at an address of the group's choice, at or below `limit`.
     pub(crate) fn map(
         &self,
@@ -317,18 +327,19 @@ impl Group {
     /// The address at which members write to raise an interrupt: the doorbell is a
     /// target of their DMA like any other and needs a mapping.
     pub(crate) fn doorbell(&self, pa: PhysAddr, limit: u64) -> Result<Iova, Fault> {
-        let (page, offset) = (pa.0 & !(PAGE - 1), pa.0 & (PAGE - 1));
+        let size = self.page;
+        let (page, offset) = (pa.0 & !(size - 1), pa.0 & (size - 1));
         if self.identity {
             return Ok(Iova(pa.0));
         }
         let mut doorbells = self.doorbells.lock();
         let known = doorbells
             .iter()
-            .find(|(known, iova)| *known == page && iova.0 + (PAGE - 1) <= limit);
+            .find(|(known, iova)| *known == page && iova.0 + (size - 1) <= limit);
         let iova = match known {
             Some((_, iova)) => *iova,
             None => {
-                let iova = self.map(PhysAddr(page), PAGE, limit, Permission::Doorbell)?;
+                let iova = self.map(PhysAddr(page), size, limit, Permission::Doorbell)?;
                 doorbells.push((page, iova));
                 iova
             }

@@ -49,6 +49,9 @@ pub struct Limits {
     pub aperture: u64,
     /// Number of streams, at most 2^32.
     pub streams: u64,
+    /// What addresses and lengths of mappings are multiples of, a power of two: a
+    /// page or more.
+    pub page: u64,
 }
 
 /// Counters and features of an IOMMU.

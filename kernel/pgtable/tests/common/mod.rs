@@ -99,7 +99,8 @@ impl TestMem {
 }
 
 impl TableMem for TestMem {
-    fn alloc_table(&self) -> Option<u64> {
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
+        assert_eq!(bytes, self.granule.size());
         self.budget
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
             .ok()?;
@@ -118,7 +119,8 @@ impl TableMem for TestMem {
         Some(FIRST_TABLE + slot as u64 * self.granule.size())
     }
 
-    fn free_table(&self, pa: u64) {
+    fn free_table(&self, pa: u64, bytes: u64) {
+        assert_eq!(bytes, self.granule.size());
         for word in self.table(pa) {
             word.stored.store(0, Ordering::SeqCst);
             word.published.store(NEVER_PUBLISHED, Ordering::SeqCst);
@@ -182,11 +184,11 @@ impl<'a> Rival<'a> {
 }
 
 impl TableMem for Rival<'_> {
-    fn alloc_table(&self) -> Option<u64> {
-        self.mem.alloc_table()
+    fn alloc_table(&self, bytes: u64) -> Option<u64> {
+        self.mem.alloc_table(bytes)
     }
-    fn free_table(&self, pa: u64) {
-        self.mem.free_table(pa);
+    fn free_table(&self, pa: u64, bytes: u64) {
+        self.mem.free_table(pa, bytes);
     }
     fn load(&self, pa: u64, index: usize) -> u64 {
         self.mem.load(pa, index)
