@@ -8,6 +8,7 @@ test process, however that dies.
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class BoundedQEMUDriver(QEMUDriver):
         self._expect = PtxExpect(self)
         self.transcript = bytearray()
         self.exit_status = None
+        self._cont = None
         self._messages = open(Path(self._tempdir) / "messages", "w+b")
 
     def on_deactivate(self):
@@ -66,9 +68,15 @@ class BoundedQEMUDriver(QEMUDriver):
             self.off()
             raise OSError(f"QEMU did not start: {self.messages.strip() or error}") from error
         self.status = 1
+        # Not waited for: QEMU answers when the machine lets it, and a machine that
+        # prints waits until its console is read.
+        self._cont = threading.Thread(target=self._continue, daemon=True)
+        self._cont.start()
+
+    def _continue(self):
         try:
             self.monitor_command("cont")
-        except QMPError:
+        except (QMPError, OSError, ValueError):
             # A short boot is over, and QEMU with it, before the answer.
             pass
 
@@ -110,6 +118,8 @@ class BoundedQEMUDriver(QEMUDriver):
         if self._child:
             if self._child.poll() is None:
                 self._child.send_signal(signal.SIGKILL)
+            if self._cont:
+                self._cont.join(STARTUP_SECONDS)
             # Closes the monitor's pipes and reaps.
             self._child.communicate()
         self._child = None
