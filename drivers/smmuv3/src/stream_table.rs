@@ -17,11 +17,22 @@ use crate::window::Window;
 /// Bits of StreamID that a table has where the hardware has as many: the functions of
 /// a PCI segment, of which any may be plugged in.
 const USUAL_BITS: u32 = 16;
-/// Bits of StreamID that one level 2 table resolves: a PCI bus, in 16 KiB.
-const SPLIT: u32 = 8;
-/// The same where the first level would take more than 1 MiB otherwise.
-const WIDE_SPLIT: u32 = 10;
-const WIDE_BITS: u32 = SPLIT + 17;
+/// How many bits of StreamID a level 2 table can resolve (IHI 0070 §6.3.25): 64 entries
+/// in 4 KiB, 256 in 16 KiB, 1,024 in 64 KiB.
+const SPLITS: [u32; 3] = [6, 8, 10];
+
+/// The smallest of [`SPLITS`] whose first level is no larger than two tables of the
+/// second, or else the largest. Most tables have streams in one or two neighbourhoods,
+/// and for these that takes the least memory: 8 KiB and 4 KiB for a PCI segment.
+fn split(bits: u32) -> u32 {
+    let [smallest, middle, largest] = SPLITS;
+    match bits {
+        // The first level has 2^(bits - split + 3) bytes, the second 2^(split + 6).
+        _ if bits <= 2 * smallest + 4 => smallest,
+        _ if bits <= 2 * middle + 4 => middle,
+        _ => largest,
+    }
+}
 
 /// Levels and sizes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -39,9 +50,8 @@ impl Shape {
         let needed = u32::BITS - highest.0.leading_zeros();
         let bits = needed.max(USUAL_BITS).min(features.sid_bits);
         let leaf_bits = match features.two_level {
-            true if bits > WIDE_BITS => WIDE_SPLIT,
-            true if bits > SPLIT => SPLIT,
-            _ => bits,
+            true => split(bits).min(bits),
+            false => bits,
         };
         Self { bits, leaf_bits }
     }
@@ -252,30 +262,28 @@ mod tests {
     #[test]
     fn sizes_are_as_documented() {
         let virt = shape(true, 16);
-        assert_eq!(
-            virt,
-            Shape {
-                bits: 16,
-                leaf_bits: 8
-            }
-        );
-        assert_eq!((virt.base_bytes(), virt.leaf_bytes()), (0x800, 0x4000));
+        let (bits, leaf_bits) = (16, 6);
+        assert_eq!(virt, Shape { bits, leaf_bits });
+        assert_eq!((virt.base_bytes(), virt.leaf_bytes()), (8 << 10, 4 << 10));
         assert_eq!(shape(true, 32), virt, "nobody asks for more");
-        // Up to 25 bits the first level fits 1 MiB.
-        let wide = shape_up_to(true, 32, 0x1ff_ffff);
-        assert_eq!((wide.streams(), wide.base_bytes()), (1 << 25, 1 << 20));
-        assert_eq!(wide.leaf_bits, 8);
-        let wider = shape_up_to(true, 32, 0x200_0000);
-        assert_eq!((wider.streams(), wider.base_bytes()), (1 << 26, 512 << 10));
-        assert_eq!((wider.leaf_bits, wider.leaf_bytes()), (10, 64 << 10));
-        let all = shape_up_to(true, 32, u32::MAX);
-        assert_eq!((all.streams(), all.base_bytes()), (1 << 32, 32 << 20));
-        assert!(all.locate(StreamId(u32::MAX)).is_ok());
+        // The widest of each split, and the one after it.
+        for (highest, leaf_bits, base, leaf) in [
+            (0x1_ffff, 8, 4 << 10, 16 << 10),
+            (0xf_ffff, 8, 32 << 10, 16 << 10),
+            (0x1f_ffff, 10, 16 << 10, 64 << 10),
+            (u32::MAX, 10, 32 << 20, 64 << 10),
+        ] {
+            let wide = shape_up_to(true, 32, highest);
+            assert_eq!(wide.streams(), u64::from(highest) + 1);
+            assert_eq!(wide.leaf_bits, leaf_bits, "{highest:#x}");
+            assert_eq!((wide.base_bytes(), wide.leaf_bytes()), (base, leaf));
+            assert!(wide.locate(StreamId(highest)).is_ok());
+        }
         // The hardware has no more than it has.
         assert_eq!(shape_up_to(true, 16, u32::MAX), virt);
-        let small = shape(true, 8);
-        assert!(small.is_linear());
-        assert_eq!(small.base_bytes(), 256 * 64);
+        let small = shape(true, 6);
+        assert!(small.is_linear() && !shape(true, 7).is_linear());
+        assert_eq!(small.base_bytes(), 64 * 64);
         let linear = shape(false, 32);
         assert_eq!((linear.streams(), linear.base_bytes()), (1 << 16, 4 << 20));
         let single = shape(false, 0);
@@ -292,7 +300,7 @@ mod tests {
         };
         assert_eq!(fault, expected);
         assert!(shape(true, 32).locate(StreamId(u32::MAX)).is_err());
-        assert_eq!(shape(true, 16).locate(StreamId(0x0108)), Ok((1, 8 * 64)));
+        assert_eq!(shape(true, 16).locate(StreamId(0x0108)), Ok((4, 8 * 64)));
     }
 
     proptest! {

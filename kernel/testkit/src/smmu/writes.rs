@@ -46,6 +46,7 @@ impl Smmu {
                 );
                 let two_level = if self.features.two_level { 0x3_07c0 } else { 0 };
                 self.reserved(value, 0x3f | two_level, "STRTAB_BASE_CFG");
+                self.check_shape(value);
                 self.regs.strtab_cfg = Some(value);
                 self.regs.cleaned.config = false;
             }
@@ -181,6 +182,19 @@ impl Smmu {
         rule(
             self.regs.cr1.is_some(),
             "§6.3.11: a queue is enabled before CR1 was written",
+        );
+    }
+
+    /// §6.3.25: what other values mean, and what they do, is not for software to rely on.
+    fn check_shape(&self, value: u32) {
+        let (size, split, format) = (value & 0x3f, value >> 6 & 0x1f, value >> 16 & 0b11);
+        rule(
+            size <= self.features.stream_bits,
+            "§6.3.25: STRTAB_BASE_CFG.LOG2SIZE is more than IDR1.SIDSIZE",
+        );
+        rule(
+            format <= 0b01 && (format == 0 || matches!(split, 6 | 8 | 10)),
+            "§6.3.25: a reserved STRTAB_BASE_CFG.FMT or SPLIT",
         );
     }
 

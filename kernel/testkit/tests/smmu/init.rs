@@ -222,6 +222,20 @@ fn accesses_that_make_no_sense() {
 }
 
 #[test]
+fn a_stream_table_has_an_architected_shape() {
+    let bench = Bench::new(Features::virt());
+    for split in [6, 8, 10] {
+        bench
+            .regs
+            .write32(STRTAB_BASE_CFG, 1 << 16 | split << 6 | 16);
+    }
+    for cfg in [17, 1 << 16 | 7 << 6 | 16, 1 << 16 | 16, 2 << 16 | 16] {
+        let said = breach(|| bench.regs.write32(STRTAB_BASE_CFG, cfg));
+        assert!(said.contains("§6.3.25"), "{cfg:#x}: {said}");
+    }
+}
+
+#[test]
 fn identification_says_what_there_is() {
     let bench = Bench::new(Features::virt());
     let read = |offset| bench.regs.read32(offset);
