@@ -1,26 +1,33 @@
 //! Configuration space: bytes, and which of their bits software can change.
 
-/// Bytes that are modelled; what is above reads as zeroes.
-const LEN: usize = 256;
+/// Bytes that a function has.
+const LEN: usize = 4096;
+/// Where extended capabilities start (PCIe Base 7.6).
+const EXTENDED: usize = 0x100;
 
 /// A function's configuration space.
 #[derive(Clone)]
 pub struct ConfigSpace {
-    bytes: [u8; LEN],
-    writable: [u8; LEN],
+    bytes: Box<[u8; LEN]>,
+    writable: Box<[u8; LEN]>,
     // Where the next capability goes, and the pointer that will lead to it.
     free: usize,
     link: usize,
+    // The same for extended ones; the pointer is in the header of the last.
+    free_extended: usize,
+    last_extended: Option<usize>,
 }
 
 impl ConfigSpace {
     /// One without capabilities; header type and class are given.
     pub fn new(vendor: u16, device: u16, class: u32, header: u8) -> Self {
         let mut space = Self {
-            bytes: [0; LEN],
-            writable: [0; LEN],
+            bytes: Box::new([0; LEN]),
+            writable: Box::new([0; LEN]),
             free: 0x40,
             link: 0x34,
+            free_extended: EXTENDED,
+            last_extended: None,
         };
         space.set32(0x00, u32::from(device) << 16 | u32::from(vendor));
         space.set32(0x08, class << 8);
@@ -95,6 +102,26 @@ impl ConfigSpace {
         self.link = at + 1;
         self.free = (at + len).next_multiple_of(4);
         at
+    }
+
+    /// Adds an extended capability of `len` bytes; gives its place.
+    pub fn add_extended_capability(&mut self, id: u16, len: usize) -> usize {
+        let at = self.free_extended;
+        if let Some(last) = self.last_extended.replace(at) {
+            let header = self.get32(last);
+            self.set32(last, (at as u32) << 20 | header);
+        }
+        self.set32(at, 1 << 16 | u32::from(id));
+        self.free_extended = (at + len).next_multiple_of(4);
+        at
+    }
+
+    /// Makes the list of extended capabilities a circle.
+    pub fn close_extended_circle(&mut self) {
+        if let Some(last) = self.last_extended {
+            let header = self.get32(last);
+            self.set32(last, (EXTENDED as u32) << 20 | header);
+        }
     }
 
     /// Makes the list of capabilities a circle, as broken hardware may.

@@ -14,6 +14,8 @@ const MSI_ENABLE: u16 = 1;
 const MSI_X_ENABLE: u16 = 1 << 15;
 const MSI_X_MASK_ALL: u16 = 1 << 14;
 const ENTRY: u64 = 16;
+/// Access control: ways across by a list.
+const EGRESS_CONTROL: u16 = 1 << 5;
 
 /// What a function does behind its BARs.
 pub trait PciDevice: Send {
@@ -34,6 +36,7 @@ pub struct SimFunction {
     port: Option<u16>,
     msi: Option<usize>,
     msi_x: Option<MsiX>,
+    access_control: Option<usize>,
     // What the device wants its pin to be.
     pub(super) pin_asserted: bool,
 }
@@ -77,6 +80,7 @@ impl SimFunction {
             port: None,
             msi: None,
             msi_x: None,
+            access_control: None,
             pin_asserted: false,
         }
     }
@@ -120,6 +124,23 @@ impl SimFunction {
         self.config.set16(at + 2, port << 4 | 2);
         self.port = Some(port);
         self
+    }
+
+    /// With access control that is capable of this (PCIe Base 7.7.11.2), behind an
+    /// error log as ports usually have it. Firmware left some of it on.
+    pub fn access_control(mut self, capable: u16) -> Self {
+        self.config.add_extended_capability(0x0001, 0x48);
+        let at = self.config.add_extended_capability(0x000d, 8);
+        self.config.set16(at + 4, capable);
+        self.config.set16(at + 6, capable & EGRESS_CONTROL);
+        self.config.allow16(at + 6, capable);
+        self.access_control = Some(at);
+        self
+    }
+
+    /// What of its access control is on.
+    pub fn access_controlled(&self) -> Option<u16> {
+        self.access_control.map(|at| self.config.get16(at + 6))
     }
 
     /// With MSI, 64-bit addresses.
@@ -177,6 +198,11 @@ impl SimFunction {
         assert!(
             !(bars.contains(&register) && self.decodes()),
             "a BAR changes while it is decoded"
+        );
+        let control = self.access_control.map(|at| at + 6);
+        assert!(
+            !(control == Some(register) && self.is_master()),
+            "access control changes while requests pass"
         );
         self.config.write(register, width, value);
     }
