@@ -58,6 +58,10 @@ const LEGACY_SPACE: usize = 0x100;
 const FIRST_CAPABILITY: usize = 0x40;
 /// As many as fit: a list that is longer goes in a circle.
 const MAX_CAPABILITIES: usize = (LEGACY_SPACE - FIRST_CAPABILITY) / 4;
+/// Bytes that a PCI Express function's space has; what lies above the legacy space is
+/// for extended capabilities (PCIe Base 7.6).
+const SPACE: usize = 0x1000;
+const MAX_EXTENDED: usize = (SPACE - LEGACY_SPACE) / 4;
 
 /// Access to one function's configuration space.
 pub struct Config<M> {
@@ -124,6 +128,22 @@ impl<M: Mmio> Config<M> {
             .take(MAX_CAPABILITIES)
             .filter(move |&(_, found)| found == id)
             .map(|(at, _)| at.into())
+    }
+
+    /// Where the first extended capability `id` is (PCIe Base 7.6.3): identifier in
+    /// bits 15:0 of the header, next one in bits 31:20. Only PCI Express functions have
+    /// any.
+    pub fn extended_capability(&self, id: u16) -> Option<usize> {
+        let header = |at: usize| {
+            let header = self.read32(at);
+            (at >= LEGACY_SPACE && header != u32::MAX).then_some((at, header))
+        };
+        core::iter::successors(header(LEGACY_SPACE), |&(_, seen)| {
+            header((seen >> 20) as usize & !3)
+        })
+        .take(MAX_EXTENDED)
+        .find(|&(_, seen)| seen as u16 == id)
+        .map(|(at, _)| at)
     }
 
     /// A place in the list and the capability there; `None` past its end.

@@ -13,11 +13,13 @@ const CAPABILITIES: usize = 2;
 pub enum Port {
     /// A port of the root complex; behind it is a link.
     Root,
+    /// A switch's port towards the root; behind it are the switch's other ports.
+    Upstream,
     /// A switch's port towards the devices; behind it is a link.
     Downstream,
     /// A bridge to conventional PCI.
     ToConventional,
-    /// Anything else: an endpoint, a switch's upstream port.
+    /// Anything else, such as an endpoint.
     Other,
 }
 
@@ -26,6 +28,7 @@ pub fn port<M: Mmio>(config: &Config<M>) -> Option<Port> {
     let at = config.capability(PCI_EXPRESS)?;
     Some(match config.read16(at + CAPABILITIES) >> 4 & 0xf {
         4 => Port::Root,
+        5 => Port::Upstream,
         6 => Port::Downstream,
         7 => Port::ToConventional,
         _ => Port::Other,

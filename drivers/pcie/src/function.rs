@@ -10,9 +10,11 @@ use mastiff_core::platform::Platform;
 use mastiff_dt::{DmaWindows, InterruptSpec, PropError};
 use spin::Mutex;
 
+use crate::access::AccessControl;
 use crate::assign::Placed;
 use crate::config::{COMMAND, COMMAND_MASTER, COMMAND_NO_INTX, Config, SET_BY_SOFTWARE};
 use crate::message::{self, Messages};
+use crate::scan::Found;
 
 /// The bits of an offset that name a word in 4 KiB of configuration space.
 const WORD_OF_CONFIG: u16 = 0xffc;
@@ -39,6 +41,7 @@ pub struct Function<P: Platform> {
 
 struct Registers<M> {
     config: Config<M>,
+    control: Option<AccessControl>,
     messages: Messages<M>,
     saved: Option<Saved>,
 }
@@ -55,20 +58,20 @@ impl<P: Platform> Function<P> {
     pub fn new(
         platform: &P,
         host: &Arc<Host>,
-        config: Config<P::Mmio>,
-        bridges: Vec<Config<P::Mmio>>,
+        found: &Found<P::Mmio>,
         bars: Placed,
         interrupt: Result<Option<InterruptSpec>, PropError>,
     ) -> Self {
         Self {
             platform: platform.clone(),
             host: host.clone(),
-            bridges,
+            bridges: found.bridges.clone(),
             bars,
             interrupt,
             registers: Mutex::new(Registers {
-                messages: Messages::find(&config, &bars),
-                config,
+                messages: Messages::find(&found.config, &bars),
+                config: found.config.clone(),
+                control: found.control,
                 saved: None,
             }),
         }
@@ -79,7 +82,10 @@ impl<P: Platform> Function<P> {
     pub fn suspend(&self) {
         let mut registers = self.registers.lock();
         let Registers {
-            config, messages, ..
+            config,
+            control,
+            messages,
+            ..
         } = &*registers;
         let command = config.read16(COMMAND);
         let messages = messages.save(config);
@@ -89,6 +95,9 @@ impl<P: Platform> Function<P> {
             config.write32(at, 0);
             value
         });
+        if let Some(control) = control {
+            control.lose(config);
+        }
         registers.saved = Some(Saved {
             command,
             header,
@@ -104,10 +113,17 @@ impl<P: Platform> Function<P> {
             return;
         };
         let Registers {
-            config, messages, ..
+            config,
+            control,
+            messages,
+            ..
         } = &*registers;
-        // Nothing is decoded while base addresses change.
+        // Nothing is decoded while base addresses change, and nothing passes before
+        // access control is back.
         config.write16(COMMAND, COMMAND_NO_INTX);
+        if let Some(control) = control {
+            control.restore(config);
+        }
         for (at, value) in SET_BY_SOFTWARE.into_iter().zip(saved.header) {
             config.write32(at, value);
         }

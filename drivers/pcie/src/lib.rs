@@ -8,14 +8,19 @@
 //! the core has attached its streams, whatever firmware left behind.
 //!
 //! Layout: [`address`] and [`config`] name things, `bar` and `window` are the
-//! arithmetic of BARs and windows, `scan` finds, `assign` places, `function` and
+//! arithmetic of BARs and windows, `scan` finds, `access` tells who is
+//! isolated from whom, `assign` places, `function` and
 //! `message` serve the core afterwards.
 //!
 //! Why not `pci_types`: its access trait consists of `unsafe fn`s, which a crate
 //! without unsafe code cannot implement, and what remains are register names.
 //!
-//! Not here: I/O space, hot plug, SR-IOV, ACS (functions that can reach each other
-//! behind one switch are not put into one group), resizable BARs.
+//! Functions that can reach each other past the IOMMU share a group: access control
+//! (PCIe's ACS) is turned on wherever it is, and what it does not keep apart is named
+//! to the core. A root complex is taken to send nothing across between its ports and
+//! its own devices (it may, PCIe Base 1.3.1, but says so nowhere).
+//!
+//! Not here: I/O space, hot plug, SR-IOV, ARI, resizable BARs.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -23,6 +28,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod access;
 pub mod address;
 mod assign;
 mod bar;
@@ -35,6 +41,7 @@ mod window;
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -174,11 +181,16 @@ fn publish<P: Platform>(
         found.id.class,
         found.requester
     );
+    let shares = found
+        .shares
+        .map(|first| format!("{}/{first}", host_node.path()));
+    if let Some(first) = &shares {
+        log::debug!("{}: not isolated from {first}", found.bdf);
+    }
     let function = Arc::new(Function::new(
         platform,
         host,
-        found.config.clone(),
-        found.bridges.clone(),
+        &found,
         placed,
         interrupt(host_node, &found),
     ));
@@ -187,7 +199,7 @@ fn publish<P: Platform>(
         node: found.node,
         pci: found.id,
         requesters: vec![found.requester.into()],
-        isolation: None,
+        isolation: shares.map(String::into_boxed_str),
         function: function.clone(),
     };
     (child, function)

@@ -13,6 +13,7 @@ use mastiff_core::platform::{Mmio, Platform};
 use mastiff_core::probe::Probe;
 use mastiff_dt::{Node, NodeId};
 
+use crate::access::{self, AccessControl};
 use crate::address::{Bdf, swizzle};
 use crate::bar::{self, Bar};
 use crate::config::{self, Config};
@@ -46,6 +47,14 @@ pub struct Found<M> {
     pub requester: u16,
     /// Bridges between it and the root bus, the nearest last.
     pub bridges: Vec<Config<M>>,
+    /// Its access control.
+    pub control: Option<AccessControl>,
+    /// The first of those that can reach each other past the IOMMU, if it is one.
+    pub shares: Option<Bdf>,
+    // What kind of port it is, and whether it keeps apart: asked of bridges, and of
+    // functions that have others beside them.
+    port: Option<Port>,
+    isolates: bool,
     /// The pin that it pulls, and where on the root bus that arrives.
     pub pin: Option<Pin>,
     /// Its tree node.
@@ -71,6 +80,10 @@ struct Way<'t, M> {
     alias: Option<u16>,
     // A link has one device at its end (PCIe Base 7.3.1).
     is_link: bool,
+    // What is here can reach each other, and maybe more: the first of it all.
+    shares: Option<Bdf>,
+    // The port above, where this is the inside of a switch.
+    switch: Option<Bdf>,
     node: Option<Node<'t>>,
 }
 
@@ -104,6 +117,8 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
             places: Vec::new(),
             alias: None,
             is_link: false,
+            shares: None,
+            switch: None,
             node: Some(node),
         };
         self.bus(self.first_bus, &way)
@@ -125,15 +140,17 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
                 };
                 let config = Config::new(&window, bdf.offset_in_bus());
                 let present = config.read16(config::ID) != u16::MAX;
-                if present {
-                    functions.push(self.function(bdf, config.clone(), way));
-                }
                 // The first function is there if any is, and says if more are.
-                if function == 0 && (!present || !has_more(&config)) {
+                let alone = function == 0 && !(present && has_more(&config));
+                if present {
+                    functions.push(self.function(bdf, config, alone, way));
+                }
+                if alone {
                     break;
                 }
             }
         }
+        share(&mut functions, way);
         // Bridges are opened only when all on this bus are known to be closed: two
         // that forward the same bus number would answer for each other.
         for found in functions
@@ -149,12 +166,17 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
         &self,
         bdf: Bdf,
         config: Config<P::Mmio>,
+        alone: bool,
         way: &Way<'_, P::Mmio>,
     ) -> Found<P::Mmio> {
         // No DMA, no wired interrupt, and nothing decoded while BARs change.
         config.write16(config::COMMAND, config::COMMAND_NO_INTX);
         let id = config.read32(config::ID);
-        let bars = if is_bridge(&config) {
+        let bridge = is_bridge(&config);
+        let port = (bridge || !alone).then(|| express::port(&config)).flatten();
+        // Conventional PCI has no extended capabilities.
+        let control = port.and_then(|_| AccessControl::enable(&config));
+        let bars = if bridge {
             set_buses(&config, 0, 0, 0);
             2
         } else {
@@ -171,6 +193,10 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
             bars: bar::wanted(&config, bars),
             requester: way.alias.unwrap_or(bdf.requester()),
             bridges: way.bridges.clone(),
+            control,
+            shares: None,
+            port,
+            isolates: access::isolates(port, control),
             pin: pin(bdf, config.read8(config::INTERRUPT_PIN), &way.places),
             node: node.map(|node| node.id()),
             behind: None,
@@ -198,12 +224,16 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
         let secondary = self.highest;
         // Everything that is found below lies up to here; narrowed afterwards.
         set_buses(config, primary, secondary, self.last_bus);
-        let port = express::port(config);
+        let port = bridge.port;
+        // A switch's port towards the root keeps nothing apart: its others do.
+        let leaks = port != Some(Port::Upstream) && !bridge.isolates;
         let mut below = Way {
             bridges: way.bridges.clone(),
             places: way.places.clone(),
             alias: way.alias.or(alias(bridge.bdf, secondary, port)),
             is_link: matches!(port, Some(Port::Root | Port::Downstream)),
+            shares: bridge.shares.or(leaks.then_some(bridge.bdf)),
+            switch: (port == Some(Port::Upstream)).then_some(bridge.bdf),
             node: bridge
                 .node
                 .zip(way.node)
@@ -214,6 +244,21 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
         let bus = self.bus(secondary, &below)?;
         set_buses(config, primary, secondary, self.highest);
         Ok(bus)
+    }
+}
+
+/// Finds those on a bus that can reach each other. One port of a switch that sends
+/// requests across is enough for all behind the switch, one such function for all of
+/// its device: it reaches those that send none.
+fn share<M: Mmio>(functions: &mut [Found<M>], way: &Way<'_, M>) {
+    let open = |those: &[Found<M>]| !those.iter().all(|found| found.isolates);
+    let inside = way.switch.filter(|_| open(functions));
+    let of_bus = way.shares.or(inside);
+    for device in functions.chunk_by_mut(|a, b| a.bdf.device == b.bdf.device) {
+        let of_device = (device.len() > 1 && open(device)).then_some(device[0].bdf);
+        for found in device {
+            found.shares = of_bus.or(of_device);
+        }
     }
 }
 
