@@ -156,6 +156,12 @@ pub enum Fault {
         /// The other device.
         by: Box<str>,
     },
+    /// Another device can reach this one past the IOMMU, and one of the two has a
+    /// driver that manages its streams by itself.
+    NotIsolated {
+        /// The other device.
+        from: Box<str>,
+    },
     /// Another device has the registers.
     WindowTaken {
         /// Where.
@@ -339,6 +345,11 @@ impl fmt::Display for Fault {
             Self::StreamTaken { stream, by } => {
                 write!(f, "{by} has StreamID {stream} for itself")
             }
+            Self::NotIsolated { from } => write!(
+                f,
+                "not isolated from {from}: a driver that manages its IOMMU by itself cannot \
+                 share a group"
+            ),
             Self::WindowTaken { at, by } => write!(f, "the registers at {at} belong to {by}"),
             Self::Cycle { path } => write!(f, "in a cycle: {path}"),
             Self::Revoked => f.write_str("the device's DMA was taken back; bind it first"),

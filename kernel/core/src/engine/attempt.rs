@@ -215,7 +215,9 @@ impl<P: Platform> Engine<P> {
             (DmaMode::Managed, Route::Behind(behind)) => {
                 check_streams(behind)?;
                 let streams = &self.context.streams;
-                let reservation = streams.reserve(&keys(&device.streams), &device.name)?;
+                let isolation = device.isolation();
+                let reservation =
+                    streams.reserve(&keys(&device.streams), isolation, &device.name)?;
                 let inner = ManagedInner::new(platform, &device.name, behind.clone(), function);
                 setup.grant = Grant::Managed(ManagedGrant {
                     inner: inner.clone(),
@@ -271,7 +273,7 @@ impl<P: Platform> Engine<P> {
             identity: self.context.policy.passthrough,
             holes: &holes,
             kept: &kept,
-            isolation: child.and_then(|child| child.isolation.as_deref()),
+            isolation: device.isolation(),
         };
         let group = Group::join(&self.context.streams, &joining)?;
         Ok(if group.is_identity() {

@@ -281,6 +281,11 @@ impl<P: Platform> Device<P> {
         }
     }
 
+    /// What devices that it is not isolated from have in common with it.
+    pub(super) fn isolation(&self) -> Option<&str> {
+        self.child.as_ref()?.isolation.as_deref()
+    }
+
     /// Whether its driver declares it a bus master.
     pub fn is_master(&self) -> bool {
         self.matched

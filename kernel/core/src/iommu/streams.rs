@@ -30,30 +30,54 @@ pub struct Owner {
 #[derive(Default)]
 pub struct Streams {
     entries: Mutex<BTreeMap<StreamKey, Entry>>,
-    // Groups of devices that are not isolated from each other.
-    isolation: Mutex<BTreeMap<Box<str>, Weak<Group>>>,
+    // The same for devices that are not isolated from each other.
+    isolation: Mutex<BTreeMap<Box<str>, Hold>>,
 }
 
 #[derive(Default)]
 struct Entry {
     devices: Vec<(Box<str>, Option<&'static str>)>,
+    hold: Hold,
+}
+
+/// In whose hands something is: a group's or one driver's.
+#[derive(Default)]
+struct Hold {
     group: Weak<Group>,
     // The device whose driver manages the stream.
     reserved: Option<Box<str>>,
+}
+
+impl Hold {
+    fn is_free(&self) -> bool {
+        self.group.strong_count() == 0 && self.reserved.is_none()
+    }
+
+    /// Who has it.
+    fn by(&self) -> Option<Box<str>> {
+        let members = |group: Arc<Group>| group.info().members.join("+").into_boxed_str();
+        self.reserved
+            .clone()
+            .or_else(|| self.group.upgrade().map(members))
+    }
 }
 
 /// Streams that one device has for itself.
 pub(crate) struct Reservation {
     streams: Arc<Streams>,
     keys: Vec<StreamKey>,
+    isolation: Option<Box<str>>,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if let Some(isolation) = &self.isolation {
+            self.streams.isolation.lock().remove(isolation);
+        }
         let mut entries = self.streams.entries.lock();
         for key in &self.keys {
             if let Some(entry) = entries.get_mut(key) {
-                entry.reserved = None;
+                entry.hold.reserved = None;
             }
         }
     }
@@ -78,8 +102,7 @@ impl Streams {
         for key in keys {
             if let Some(entry) = entries.get_mut(key) {
                 entry.devices.retain(|(name, _)| &**name != device);
-                let free = entry.group.strong_count() == 0 && entry.reserved.is_none();
-                if entry.devices.is_empty() && free {
+                if entry.devices.is_empty() && entry.hold.is_free() {
                     entries.remove(key);
                 }
             }
@@ -103,32 +126,34 @@ impl Streams {
         })
     }
 
-    /// Gives `device` these streams for itself. Nobody may be in a group with them.
+    /// Gives `device` these streams for itself. Nobody may be in a group with them,
+    /// nor with those that it is not isolated from.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         keys: &[StreamKey],
+        isolation: Option<&str>,
         device: &str,
     ) -> Result<Reservation, Fault> {
+        let mut shared = self.isolation.lock();
+        if let Some(by) = isolation.and_then(|key| shared.get(key)?.by()) {
+            return Err(Fault::NotIsolated { from: by });
+        }
         let mut entries = self.entries.lock();
         for key in keys {
-            let stream = key.1;
-            let Some(entry) = entries.get(key) else {
-                continue;
-            };
-            if let Some(by) = entry.reserved.clone() {
-                return Err(Fault::StreamTaken { stream, by });
-            }
-            if let Some(group) = entry.group.upgrade() {
-                let by = group.info().members.join("+").into_boxed_str();
-                return Err(Fault::StreamTaken { stream, by });
+            if let Some(by) = entries.get(key).and_then(|entry| entry.hold.by()) {
+                return Err(Fault::StreamTaken { stream: key.1, by });
             }
         }
         for key in keys {
-            entries.entry(*key).or_default().reserved = Some(device.into());
+            entries.entry(*key).or_default().hold.reserved = Some(device.into());
+        }
+        if let Some(key) = isolation {
+            shared.entry(key.into()).or_default().reserved = Some(device.into());
         }
         Ok(Reservation {
             streams: self.clone(),
             keys: keys.to_vec(),
+            isolation: isolation.map(Into::into),
         })
     }
 
@@ -140,19 +165,23 @@ impl Streams {
         keys: &[StreamKey],
         isolation: Option<&str>,
     ) -> Result<Option<Arc<Group>>, Fault> {
-        let mut found: Option<Arc<Group>> = isolation.and_then(|key| {
-            let groups = self.isolation.lock();
-            groups.get(key).and_then(Weak::upgrade)
-        });
+        let shared = self.isolation.lock();
+        let mut found: Option<Arc<Group>> = None;
+        if let Some(hold) = isolation.and_then(|key| shared.get(key)) {
+            if let Some(from) = hold.reserved.clone() {
+                return Err(Fault::NotIsolated { from });
+            }
+            found = hold.group.upgrade();
+        }
         let entries = self.entries.lock();
         for key in keys {
             let Some(entry) = entries.get(key) else {
                 continue;
             };
-            if let Some(by) = entry.reserved.clone() {
+            if let Some(by) = entry.hold.reserved.clone() {
                 return Err(Fault::StreamTaken { stream: key.1, by });
             }
-            let Some(group) = entry.group.upgrade() else {
+            let Some(group) = entry.hold.group.upgrade() else {
                 continue;
             };
             match &found {
@@ -172,13 +201,13 @@ impl Streams {
         group: &Weak<Group>,
     ) {
         if let Some(isolation) = isolation {
-            let mut groups = self.isolation.lock();
-            groups.retain(|_, group| group.strong_count() > 0);
-            groups.insert(isolation.into(), group.clone());
+            let mut shared = self.isolation.lock();
+            shared.entry(isolation.into()).or_default().group = group.clone();
+            shared.retain(|_, hold| !hold.is_free());
         }
         let mut entries = self.entries.lock();
         for key in keys {
-            entries.entry(*key).or_default().group = group.clone();
+            entries.entry(*key).or_default().hold.group = group.clone();
         }
     }
 
@@ -186,7 +215,10 @@ impl Streams {
     pub fn groups(&self) -> Vec<Arc<Group>> {
         let entries = self.entries.lock();
         let mut groups: Vec<Arc<Group>> = Vec::new();
-        for group in entries.values().filter_map(|entry| entry.group.upgrade()) {
+        for group in entries
+            .values()
+            .filter_map(|entry| entry.hold.group.upgrade())
+        {
             if !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
                 groups.push(group);
             }
