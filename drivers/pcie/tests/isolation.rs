@@ -317,7 +317,7 @@ fn s13_one_that_manages_its_streams_shares_with_nobody() {
     let machine = PciMachine::new(SimBus::new().with(1, 0, port(ROOT, pair).access_control(USUAL)));
     let diary = Diary::default();
     let card = FakeDriver::new("card", &[CARD], vec![Do::Alloc(4096)], &diary);
-    let take = Do::Call(Box::new(|probe| probe.managed().map(drop)));
+    let take = Do::Call(Box::new(|probe| Ok(probe.managed().map(drop)?)));
     let own = FakeDriver::new("own", &[OWN], vec![take], &diary);
     let mut engine = machine.boot(&[&Pcie, card, own]);
     let name = |function: &str| format!("{HOST}/{function}");
