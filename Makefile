@@ -28,6 +28,9 @@ run: .boot
 test: ## host tests, then boot tests on QEMU
 	@scripts/test
 
+bench: ## instructions of DMA, I/O and boot: a table, and target/bench.json
+	@scripts/setup rust qemu && scripts/make-image qemu-virt && scripts/bench
+
 check: ## format, lints, docs, layering
 	@scripts/setup rust lint
 	@scripts/check
@@ -67,4 +70,4 @@ $(shell test -e $(make_exit) || { mkdir -p $(dir $(make_exit)) && \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup plan run test check image clean .boot
+.PHONY: help setup plan run test bench check image clean .boot

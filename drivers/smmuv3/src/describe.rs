@@ -31,14 +31,15 @@ impl<P: Machine> Smmu<P> {
                 log::error!("{}: {fault}", self.name());
             }
         }
-        let (commands, syncs) = self.commands.issued();
+        let issued = self.commands.issued();
         let streams = self.streams.lock();
         Status {
             features: self.words(),
             streams_attached: streams.count(),
             domains: self.counters.domains.get(),
-            commands,
-            syncs,
+            commands: issued.commands,
+            syncs: issued.syncs,
+            accesses: issued.accesses,
             events: self.counters.events.get(),
             errors: self.counters.errors.get(),
             quarantined: streams.quarantined(),

@@ -64,6 +64,7 @@ impl<P: Platform> Iommu for Published<P> {
             domains: state.spaces.len() as u64,
             commands: state.requests.sent,
             syncs: state.requests.notifications,
+            accesses: state.requests.notifications,
             events: self.0.counters.events.load(Ordering::Relaxed),
             errors: self.0.counters.errors.load(Ordering::Relaxed),
             // The device reports what a blocked endpoint does as well, so cutting one

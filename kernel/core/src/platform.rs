@@ -52,6 +52,12 @@ pub trait Platform: Clone + Send + Sync + 'static {
     /// Monotonic time; never goes back.
     fn now(&self) -> Instant;
 
+    /// How many instructions this CPU has retired, modulo 2^32, where it counts them
+    /// exactly.
+    fn retired(&self) -> Option<u32> {
+        None
+    }
+
     /// A hint in a polling loop. Simulated devices make progress here.
     fn relax(&self);
 

@@ -47,7 +47,8 @@ impl DmaWindows {
 }
 
 impl DmaWindow {
-    const EVERYTHING: DmaWindow = DmaWindow {
+    /// All addresses, as the CPU sees them.
+    pub const EVERYTHING: DmaWindow = DmaWindow {
         bus: 0,
         cpu: 0,
         size: 1 << 64,

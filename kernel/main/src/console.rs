@@ -67,6 +67,10 @@ impl System for BoardConsole {
         mastiff_arch::insn_retired()
     }
 
+    fn turn(&self, turns: u32) {
+        mastiff_arch::turn(turns);
+    }
+
     fn uptime_us(&self) -> u64 {
         self.machine.now().us_since(self.entered)
     }

@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod bench;
 pub mod bootargs;
 mod commands;
 mod job;

@@ -20,6 +20,9 @@ pub trait System {
     fn facts(&self) -> BootFacts;
     /// Instructions retired since entry, where the CPU counts them exactly.
     fn instructions(&self) -> Option<u64>;
+    /// Retires two instructions for each of `turns`, and a constant number besides:
+    /// what a counter of instructions is checked against.
+    fn turn(&self, turns: u32);
     /// Microseconds since entry.
     fn uptime_us(&self) -> u64;
     /// Memory by use: name and bytes.

@@ -199,6 +199,7 @@ impl Iommu for FakeIommu {
             domains: counts.domains as u64,
             commands: counts.syncs,
             syncs: counts.syncs,
+            accesses: 0,
             events: self.aborted().len() as u64,
             errors: 0,
             quarantined: 0,

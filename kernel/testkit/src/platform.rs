@@ -21,6 +21,12 @@ impl Platform for Sim {
         Instant(self.look())
     }
 
+    fn retired(&self) -> Option<u32> {
+        let counts = self.machine.retired.load(Ordering::SeqCst) > 0;
+        // Reading it takes three.
+        counts.then(|| self.machine.retired.fetch_add(3, Ordering::SeqCst) as u32)
+    }
+
     fn relax(&self) {
         self.spin();
     }

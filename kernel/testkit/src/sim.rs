@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub trace: Trace,
     pub inject: Injections,
     pub windows: AtomicUsize,
+    /// Instructions retired, which are counted from the first on.
+    pub retired: AtomicU64,
     clock: AtomicU64,
 }
 
@@ -72,6 +74,7 @@ impl Sim {
                 trace: Trace::default(),
                 inject: Injections::default(),
                 windows: AtomicUsize::new(0),
+                retired: AtomicU64::new(0),
                 clock: AtomicU64::new(0),
             }),
         }
@@ -95,6 +98,14 @@ impl Sim {
     /// The record of what software did.
     pub fn trace(&self) -> &Trace {
         &self.machine.trace
+    }
+
+    /// Retires instructions. The CPU counts them from now on, and a few for each
+    /// look at the counter.
+    pub fn retire(&self, instructions: u64) {
+        self.machine
+            .retired
+            .fetch_add(instructions, Ordering::SeqCst);
     }
 
     /// Register windows that are mapped.

@@ -42,6 +42,8 @@ pub(crate) struct CommandQueue<P: Platform> {
     consumed: AtomicU64,
     skipped: AtomicU64,
     stuck: AtomicBool,
+    // Register accesses beyond the two that every sync takes.
+    more: AtomicU64,
 }
 
 struct Producer {
@@ -58,6 +60,16 @@ struct Producer {
 pub(crate) struct Extent {
     pub first: u64,
     pub end: u64,
+}
+
+/// What was issued so far.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Issued {
+    /// Commands, syncs among them.
+    pub commands: u64,
+    pub syncs: u64,
+    /// Reads and writes of the queue's registers.
+    pub accesses: u64,
 }
 
 /// What became of an error of the queue.
@@ -92,6 +104,7 @@ impl<P: Platform> CommandQueue<P> {
             consumed: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
+            more: AtomicU64::new(0),
         })
     }
 
@@ -110,10 +123,14 @@ impl<P: Platform> CommandQueue<P> {
         self.stuck.store(false, Ordering::Relaxed);
     }
 
-    /// Commands and syncs so far.
-    pub fn issued(&self) -> (u64, u64) {
+    /// What was issued so far.
+    pub fn issued(&self) -> Issued {
         let producer = self.producer.lock();
-        (producer.next, producer.syncs)
+        Issued {
+            commands: producer.next,
+            syncs: producer.syncs,
+            accesses: 2 * producer.syncs + self.more.load(Ordering::Relaxed),
+        }
     }
 
     /// How many commands were skipped because the hardware refused them. A caller
@@ -146,6 +163,7 @@ impl<P: Platform> CommandQueue<P> {
         commands: impl Iterator<Item = Command>,
         stalled: impl Fn() -> Result<(), Fault>,
     ) -> Result<Extent, Fault> {
+        self.count(1);
         self.append(count, commands, 0, &stalled)
     }
 
@@ -200,6 +218,8 @@ impl<P: Platform> CommandQueue<P> {
                 return Ok(Extent { first, end });
             }
             drop(producer);
+            // The look for room, and another write once there is some.
+            self.count(1 + u64::from(now > 0));
             self.wait(end + 1 - self.ring.capacity(), stalled)?;
         }
     }
@@ -233,6 +253,7 @@ impl<P: Platform> CommandQueue<P> {
             CONSUME_US
         };
         let waited = poll(&self.platform, us, || {
+            self.count(1);
             if self.look() >= target {
                 return Some(Ok(()));
             }
@@ -247,6 +268,11 @@ impl<P: Platform> CommandQueue<P> {
                 us,
             })
         })
+    }
+
+    /// Register accesses that are no sync's first two.
+    fn count(&self, accesses: u64) {
+        self.more.fetch_add(accesses, Ordering::Relaxed);
     }
 
     /// How far the hardware is.

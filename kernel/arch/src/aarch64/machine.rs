@@ -12,7 +12,7 @@ use mastiff_hw::{Pages, Window};
 use mastiff_pgtable::TableMem;
 use spin::Once;
 
-use super::{cpu, mmu, report, timer};
+use super::{counter, cpu, mmu, report, timer};
 
 /// The machine that this runs on. There is one, so a value is nothing but the right
 /// to use it; it is made once memory is set up.
@@ -51,6 +51,11 @@ impl Platform for Machine {
 
     fn now(&self) -> Instant {
         timer::now()
+    }
+
+    #[inline]
+    fn retired(&self) -> Option<u32> {
+        counter::retired()
     }
 
     fn relax(&self) {

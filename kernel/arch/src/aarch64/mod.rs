@@ -20,7 +20,7 @@ mod semihosting;
 mod timer;
 
 pub use boot::{Boot, heap_usage};
-pub use counter::insn_retired;
+pub use counter::{insn_retired, turn};
 pub use exit::{exit, reboot};
 pub use gic::GicCpu;
 pub use machine::Machine;

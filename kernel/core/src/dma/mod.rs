@@ -74,14 +74,7 @@ impl<P: Platform> Lease<P> {
         coherent: bool,
         function: Option<Arc<dyn BusFunction>>,
     ) -> (Self, Dma<P>) {
-        let inner = Arc::new(Inner {
-            platform: platform.clone(),
-            device: device.into(),
-            limit: AtomicU64::new(path.bus_limit()),
-            path,
-            coherent,
-            revoked: AtomicBool::new(false),
-        });
+        let inner = Inner::new(platform, device, path, coherent);
         let dma = Dma {
             inner: inner.clone(),
         };
@@ -140,6 +133,17 @@ impl<P: Platform> Drop for Lease<P> {
 }
 
 impl<P: Platform> Inner<P> {
+    fn new(platform: &P, device: &str, path: Path, coherent: bool) -> Arc<Self> {
+        Arc::new(Self {
+            platform: platform.clone(),
+            device: device.into(),
+            limit: AtomicU64::new(path.bus_limit()),
+            path,
+            coherent,
+            revoked: AtomicBool::new(false),
+        })
+    }
+
     fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
     }
@@ -193,6 +197,13 @@ impl<P: Platform> Inner<P> {
 }
 
 impl<P: Platform> Dma<P> {
+    /// The capability along a path that no device takes.
+    pub(crate) fn of_nobody(platform: &P, path: Path) -> Self {
+        Self {
+            inner: Inner::new(platform, "nobody", path, true),
+        }
+    }
+
     /// Declares how many address bits the device has. Fails where no memory at all
     /// would be in its reach.
     pub fn set_mask(&self, bits: u32) -> Result<(), Fault> {

@@ -3,14 +3,16 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use mastiff_dt::{NodeId, Tree};
+use mastiff_dt::{DmaWindow, DmaWindows, NodeId, Tree};
 use spin::Mutex;
 
 use crate::claims::Claims;
-use crate::error::{Dependency, ProbeError};
-use crate::iommu::{FaultLog, Iommu, Streams};
+use crate::dma::{Dma, Path};
+use crate::error::{Dependency, Fault, ProbeError};
+use crate::iommu::{Behind, FaultLog, Group, Iommu, Joining, Streams};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::probe::Service;
@@ -58,6 +60,34 @@ impl<P: Platform> Context<P> {
             Some(Service::Iommu(iommu)) => Some(iommu),
             _ => None,
         }
+    }
+
+    /// The capability to do DMA as nobody: addresses and tables like any group's at
+    /// the IOMMU of this node, which no stream goes through. What mappings cost is
+    /// measured with it.
+    pub fn rehearsal(&self, node: NodeId) -> Result<Dma<P>, Fault> {
+        let iommu = self.iommu(node).ok_or(Fault::Revoked)?;
+        let behind = Behind {
+            node,
+            iommu,
+            streams: Vec::new(),
+        };
+        let joining = Joining {
+            device: "nobody",
+            behind: &[behind],
+            identity: self.policy.passthrough,
+            holes: &[],
+            kept: &[],
+            isolation: None,
+        };
+        let group = Group::join(&self.streams, &joining)?;
+        let windows = DmaWindows(vec![DmaWindow::EVERYTHING]);
+        let path = if group.is_identity() {
+            Path::Identity(group, windows)
+        } else {
+            Path::Translated(group, windows)
+        };
+        Ok(Dma::of_nobody(&self.platform, path))
     }
 
     /// Every bound IOMMU.

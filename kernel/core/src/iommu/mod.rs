@@ -67,6 +67,8 @@ pub struct Status {
     pub commands: u64,
     /// Syncs issued.
     pub syncs: u64,
+    /// Reads and writes of its registers that commands took.
+    pub accesses: u64,
     /// Events taken.
     pub events: u64,
     /// Errors of the IOMMU itself (not of masters).

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use mastiff_core::platform::{Platform, wait};
 
 use super::{Failure, number};
+use crate::bench;
 use crate::records::{IrqRecord, LogRecord, MemoryRecord, Record, UptimeRecord};
 use crate::shell::{Ending, Shell};
 
@@ -73,6 +74,14 @@ pub fn uptime<P: Platform>(
         insn: shell.system.instructions(),
     }));
     Ok(())
+}
+
+pub fn bench<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    arguments: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    bench::run(shell, arguments.first().copied(), out)
 }
 
 pub fn sleep<P: Platform>(

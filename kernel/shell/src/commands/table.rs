@@ -306,7 +306,7 @@ fn masters<P: Platform>() -> [Command<P>; 4] {
     ]
 }
 
-fn machine<P: Platform>() -> [Command<P>; 10] {
+fn machine<P: Platform>() -> [Command<P>; 11] {
     [
         Command::new(
             "clocks",
@@ -345,6 +345,20 @@ fn machine<P: Platform>() -> [Command<P>; 10] {
         .more("With the time of the first verified block once there was one."),
         Command::new("uptime", "", (0, 0), machine::uptime, "time since entry")
             .more("And instructions retired, where they can be counted exactly."),
+        Command::new(
+            "bench",
+            "[map | first | alloc | attach]",
+            (0, 1),
+            machine::bench,
+            "what things cost, in instructions",
+        )
+        .awake()
+        .more(
+            "map: mappings of three sizes, with few and many others out; first: the first\n\
+             one in a domain; alloc: a page that a device shares; attach: a stream to a\n\
+             domain, and its abort. Medians of at least 1000 operations, and the most that\n\
+             one took. Fails where the CPU does not count instructions exactly.",
+        ),
         Command::new(
             "sleep",
             "<milliseconds>",

@@ -33,6 +33,8 @@ pub struct IommuRecord {
     pub commands: u64,
     /// Syncs issued.
     pub syncs: u64,
+    /// Register accesses that commands took.
+    pub accesses: u64,
     /// Events taken.
     pub events: u64,
     /// Errors of its own.
@@ -182,6 +184,7 @@ impl IommuRecord {
             domains: status.domains,
             commands: status.commands,
             syncs: status.syncs,
+            accesses: status.accesses,
             events: status.events,
             errors: status.errors,
             quarantined: status.quarantined,

@@ -3,6 +3,7 @@
 //! fields are a contract, `docs/records.md` lists them; they may be added to, and
 //! one is changed only with a word in the change log.
 
+mod bench;
 mod device;
 mod dma;
 mod iommu;
@@ -10,6 +11,7 @@ mod isolation;
 mod machine;
 mod supply;
 
+pub use bench::BenchRecord;
 pub use device::{
     CauseRecord, DeviceRecord, DriverRecord, NodeRecord, PropertyRecord, WaitedRecord, WhyRecord,
 };
@@ -90,6 +92,8 @@ pub enum Record {
     Log(LogRecord),
     /// Time since entry.
     Uptime(UptimeRecord),
+    /// What something costs.
+    Bench(BenchRecord),
     /// One command of the shell.
     Command(CommandRecord),
     /// One command that was run.

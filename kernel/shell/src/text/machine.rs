@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use super::View;
 use super::format::{count, dump, size};
 use crate::records::{
-    BootRecord, CommandRecord, DataRecord, DmaRecord, IrqRecord, LogRecord, MemoryRecord,
-    SpaceRecord, StepRecord, UptimeRecord,
+    BenchRecord, BootRecord, CommandRecord, DataRecord, DmaRecord, IrqRecord, LogRecord,
+    MemoryRecord, SpaceRecord, StepRecord, UptimeRecord,
 };
 
 pub fn boot(record: &BootRecord) -> View {
@@ -27,6 +27,41 @@ pub fn boot(record: &BootRecord) -> View {
         text.push_str(&format!("first verified block {}\n", when(us, record.insn)));
     }
     View::Lines(text)
+}
+
+pub fn bench(record: &BenchRecord) -> View {
+    let dash = |number: Option<u32>| number.map_or("-".into(), |number| format!("{number}"));
+    let each = |number: Option<f32>| number.map_or("-".into(), |number| format!("{number}"));
+    View::Row(
+        &[
+            "bench",
+            "mode",
+            "out",
+            "insn",
+            "most",
+            "map",
+            "most",
+            "unmap",
+            "most",
+            "MMIO",
+            "invalidations",
+            "syncs",
+        ],
+        Vec::from([
+            record.name.into(),
+            record.mode.into(),
+            dash(record.outstanding),
+            format!("{}", record.insn),
+            format!("{}", record.insn_max),
+            dash(record.map_insn),
+            dash(record.map_max),
+            dash(record.unmap_insn),
+            dash(record.unmap_max),
+            each(record.mmio),
+            each(record.invalidations),
+            each(record.syncs),
+        ]),
+    )
 }
 
 pub fn uptime(record: &UptimeRecord) -> View {

@@ -74,6 +74,7 @@ fn view(record: &Record) -> View {
         Record::Memory(memory) => machine::memory(memory),
         Record::Log(log) => machine::log(log),
         Record::Uptime(uptime) => machine::uptime(uptime),
+        Record::Bench(bench) => machine::bench(bench),
         Record::Command(command) => machine::command(command),
         Record::Step(step) => machine::step(step),
     }

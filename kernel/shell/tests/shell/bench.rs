@@ -52,6 +52,7 @@ struct Console {
     // Answers to whether it is there; yes when they are used up.
     there: RefCell<VecDeque<bool>>,
     instructions: Option<u64>,
+    turns: Option<(Sim, u64)>,
 }
 
 impl System for Console {
@@ -87,6 +88,11 @@ impl System for Console {
     }
     fn instructions(&self) -> Option<u64> {
         self.instructions
+    }
+    fn turn(&self, turns: u32) {
+        if let Some((sim, each)) = &self.turns {
+            sim.retire(each * u64::from(turns) + 5);
+        }
     }
     fn uptime_us(&self) -> u64 {
         1_000_002
@@ -138,6 +144,8 @@ pub struct Bench {
     pub iommu: FakeIommu,
     pub diary: Diary,
     pub instructions: Option<u64>,
+    /// Instructions that a turn takes by the CPU's counter.
+    pub turn: u64,
     /// Whether the console is there after each command typed, and after what is done
     /// about it.
     pub there: Vec<bool>,
@@ -154,6 +162,7 @@ impl Bench {
             iommu,
             diary: Diary::default(),
             instructions: None,
+            turn: 2,
             there: Vec::new(),
             keys: Vec::new(),
         }
@@ -252,6 +261,7 @@ impl Bench {
             keys: RefCell::new(self.keys.iter().copied().collect()),
             there: RefCell::new(self.there.iter().copied().collect()),
             instructions: self.instructions,
+            turns: Some((self.sim.clone(), self.turn)),
             ..Console::default()
         };
         let ending = Shell::new(engine, &console, &args).serve(args.run.as_deref());

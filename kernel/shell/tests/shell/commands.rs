@@ -60,6 +60,11 @@ fn wrong_arguments_get_one_clear_line() {
         ("unbind nobody", no_device),
         ("unbind /orphan@4", "it is not bound"),
         ("rescan x", "usage: rescan"),
+        ("bench frobnicate", "no such bench; `help bench` lists them"),
+        (
+            "bench",
+            "this CPU does not count instructions; QEMU's do with -icount shift=0",
+        ),
         ("isolation x", "usage: isolation"),
         ("iommu x", "usage: iommu"),
         ("streams x", "usage: streams"),

@@ -23,7 +23,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("driver", "name state bound"),
     (
         "iommu",
-        "name driver features streams_attached domains commands syncs events errors quarantined",
+        "name driver features streams_attached domains commands syncs accesses events errors quarantined",
     ),
     ("stream", "iommu stream config device driver error"),
     ("entry", "iommu stream config parts"),
@@ -39,6 +39,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("switch", "name class supplier users on rate"),
     ("irq", "intid count device"),
     ("memory", "name bytes"),
+    (
+        "bench",
+        "name mode n insn insn_max mmio invalidations syncs outstanding map_insn map_max unmap_insn \
+         unmap_max",
+    ),
     ("log", "text"),
     ("uptime", "us insn"),
     ("command", "name arguments help more"),
@@ -60,12 +65,13 @@ const INNER: &[(&str, &str, &str)] = &[
 /// Runs commands that between them give every kind.
 fn all() -> Booted {
     let bench = Bench::new();
+    bench.sim.retire(1);
     let proof = bench.run("dma verify --json disk@1").record("dma");
     let iova = &proof["iova"];
     bench.boot(&format!(
         "report=json run=\"help; devices; why orphan@4; why disk@1; isolation; tree; driver list; \
          iommu; streams; ste iommu@1000000 5; walk disk@1 {iova}; domains; \
-         dma read engine@2 0xabcd000; faults; space engine@2 attach b; dma verify; clocks; irqs; mem; dmesg; uptime; \
+         dma read engine@2 0xabcd000; faults; space engine@2 attach b; dma verify; clocks; irqs; mem; dmesg; uptime; bench alloc; \
          unbind iommu@1000000\""
     ))
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod commands;
+mod costs;
 mod fields;
 mod job;
 mod prompt;

@@ -1,0 +1,130 @@
+//! What things cost, in retired instructions: single operations counted one by one,
+//! on a counter that was checked first. `docs/performance.md` says how to read it.
+
+mod dma;
+mod meter;
+
+use alloc::vec::Vec;
+
+use mastiff_core::platform::Platform;
+
+use crate::commands::Failure;
+use crate::records::{BenchRecord, Record};
+use crate::shell::Shell;
+use meter::{Meter, Samples};
+
+/// One family of rows.
+type Family<P> = fn(&Course<'_, P>, &mut Vec<Record>) -> Result<(), Failure>;
+
+/// All families, by name.
+fn families<P: Platform>() -> [(&'static str, Family<P>); 4] {
+    [
+        ("map", dma::rows),
+        ("first", dma::first),
+        ("alloc", dma::alloc),
+        ("attach", dma::attach),
+    ]
+}
+
+/// What a family works with.
+struct Course<'s, P: Platform> {
+    shell: &'s Shell<'s, P>,
+    meter: Meter<'s, P>,
+    mode: &'static str,
+}
+
+/// Runs one family, or all.
+pub fn run<P: Platform>(
+    shell: &Shell<'_, P>,
+    name: Option<&str>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let chosen = |family: &str| name.is_none_or(|name| name == family);
+    let mut families = Vec::from(families::<P>());
+    families.retain(|(family, _)| chosen(family));
+    if families.is_empty() {
+        return Err(Failure::new("no such bench; `help bench` lists them"));
+    }
+    let context = shell.engine.context();
+    let course = Course {
+        shell,
+        meter: Meter::new(&context.platform, shell.system)?,
+        mode: if context.policy.passthrough {
+            "passthrough"
+        } else {
+            "strict"
+        },
+    };
+    for (_, family) in families {
+        family(&course, out)?;
+    }
+    Ok(())
+}
+
+/// What the IOMMUs were given to do.
+#[derive(Copy, Clone, Default)]
+struct Work {
+    commands: u64,
+    syncs: u64,
+    accesses: u64,
+}
+
+impl Work {
+    fn minus(&self, before: &Self) -> Self {
+        Self {
+            commands: self.commands - before.commands,
+            syncs: self.syncs - before.syncs,
+            accesses: self.accesses - before.accesses,
+        }
+    }
+
+    fn plus(&self, more: &Self) -> Self {
+        Self {
+            commands: self.commands + more.commands,
+            syncs: self.syncs + more.syncs,
+            accesses: self.accesses + more.accesses,
+        }
+    }
+
+    /// Notes it in a row, for each of its operations.
+    fn per_operation(&self, row: &mut BenchRecord) {
+        let each = |count: u64| Some(count as f32 / row.n.max(1) as f32);
+        let (mmio, syncs) = (each(self.accesses), each(self.syncs));
+        row.invalidations = each(self.commands - self.syncs);
+        (row.mmio, row.syncs) = (mmio, syncs);
+    }
+}
+
+impl<P: Platform> Course<'_, P> {
+    /// What the IOMMUs were given to do so far.
+    fn work(&self) -> Work {
+        let iommus = self.shell.engine.context().iommus();
+        iommus.iter().fold(Work::default(), |sum, (_, iommu)| {
+            let status = iommu.status();
+            sum.plus(&Work {
+                commands: status.commands,
+                syncs: status.syncs,
+                accesses: status.accesses,
+            })
+        })
+    }
+
+    /// Notes in a row what they were given to do since, for each of its operations.
+    fn since(&self, before: &Work, row: &mut BenchRecord) {
+        self.work().minus(before).per_operation(row);
+    }
+
+    /// A row of operations of one kind.
+    fn row(&self, name: &'static str, samples: Samples) -> BenchRecord {
+        let n = samples.len() as u32;
+        let (insn, insn_max) = samples.spread();
+        BenchRecord {
+            name,
+            mode: self.mode,
+            n,
+            insn,
+            insn_max,
+            ..BenchRecord::default()
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What things cost.
+
+use serde::Serialize;
+
+/// One row of the bench: instructions per operation are medians, the other counts
+/// averages. What a row does not have is none.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BenchRecord {
+    /// What was done.
+    pub name: &'static str,
+    /// How unmapping works: `strict`, `lazy`, `passthrough`.
+    pub mode: &'static str,
+    /// How many operations were counted.
+    pub n: u32,
+    /// Instructions of one: of a mapping and its end, where there are both.
+    pub insn: u32,
+    /// The most that one took.
+    pub insn_max: u32,
+    /// Reads and writes of the IOMMU's registers.
+    pub mmio: Option<f32>,
+    /// Commands to the IOMMU that drop something it cached.
+    pub invalidations: Option<f32>,
+    /// Waits until those took effect.
+    pub syncs: Option<f32>,
+    /// Mappings that were out meanwhile.
+    pub outstanding: Option<u32>,
+    /// Instructions of a mapping.
+    pub map_insn: Option<u32>,
+    /// The most that one took.
+    pub map_max: Option<u32>,
+    /// Instructions of its end.
+    pub unmap_insn: Option<u32>,
+    /// The most that one took.
+    pub unmap_max: Option<u32>,
+}
