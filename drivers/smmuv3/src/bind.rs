@@ -4,19 +4,19 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use mastiff_core::addr::StreamId;
 use mastiff_core::driver::{Bound, Driver, Match};
 use mastiff_core::error::{Fault, ProbeError};
-use mastiff_core::irq::{IrqHandler, IrqLine};
+use mastiff_core::irq::IrqLine;
 use mastiff_core::platform::Platform;
 use mastiff_core::probe::{Probe, Service};
 use mastiff_dt::{IdMap, Node, NodeId, Tree};
 use mastiff_pgtable::TableMem;
 
 use crate::features::{Features, Idr};
-use crate::smmu::{Identity, Published, Smmu, State, Wishes};
+use crate::interrupts;
+use crate::smmu::{Identity, Published, Smmu, Wishes};
 use crate::spec::registers::WINDOW;
 use crate::window::Window;
 
@@ -76,7 +76,7 @@ fn bring_up<P: Machine>(
         coherent,
         wishes,
     )?);
-    let lines = connect(probe, &node, &smmu)?;
+    let lines = interrupts::connect(probe, &node, &smmu)?;
     // Everything is there; from here on the hardware is written to, and
     // whatever fails is undone by dropping this.
     let bound = Instance { smmu, lines };
@@ -131,69 +131,6 @@ fn highest_stream(tree: &Tree, smmu: NodeId) -> StreamId {
         own.chain(mapped).max().unwrap_or(0)
     };
     StreamId(tree.nodes().map(highest).max().unwrap_or(0))
-}
-
-/// Connects the wired interrupts that the driver serves. A sync is awaited by its
-/// index, and page requests are not enabled.
-fn connect<P: Machine>(
-    probe: &mut Probe<'_, P>,
-    node: &Node<'_>,
-    smmu: &Arc<Smmu<P>>,
-) -> Result<Vec<IrqLine>, ProbeError> {
-    let names = node.prop("interrupt-names");
-    let position = |wanted: &str| {
-        let mut names = names.iter().flat_map(|names| names.strings());
-        names.position(|name| name == wanted)
-    };
-    let combined = position("combined");
-    let mut lines = Vec::new();
-    if let Some(index) = combined.or_else(|| position("eventq")) {
-        let line = probe.irq(index, handler(smmu, combined.is_some()))?;
-        smmu.event_irq.store(line.intid(), Ordering::Relaxed);
-        lines.push(line);
-    }
-    if combined.is_none()
-        && let Some(index) = position("gerror")
-    {
-        let weak = Arc::downgrade(smmu);
-        lines.push(probe.irq(
-            index,
-            Arc::new(move || {
-                if let Some(smmu) = weak.upgrade() {
-                    errors(&smmu);
-                }
-            }),
-        )?);
-    }
-    if lines.is_empty() {
-        log::warn!(
-            "{}: no interrupts; faults are seen when its status is asked for",
-            probe.name()
-        );
-    }
-    Ok(lines)
-}
-
-/// Serves events, and errors too if they share the interrupt.
-fn handler<P: Machine>(smmu: &Arc<Smmu<P>>, both: bool) -> Arc<dyn IrqHandler> {
-    let weak = Arc::downgrade(smmu);
-    Arc::new(move || {
-        if let Some(smmu) = weak.upgrade() {
-            smmu.serve_events();
-            if both {
-                errors(&smmu);
-            }
-        }
-    })
-}
-
-fn errors<P: Machine>(smmu: &Smmu<P>) {
-    // One that was on its way when it was turned off is about nothing any more.
-    if smmu.state() == State::Running
-        && let Err(fault) = smmu.serve_errors()
-    {
-        log::error!("{}: {fault}", smmu.name());
-    }
 }
 
 /// A bound instance: on while it lives.

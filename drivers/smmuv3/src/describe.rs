@@ -2,7 +2,7 @@
 //! hardware reads them.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{PhysAddr, StreamId};
@@ -20,6 +20,12 @@ impl<P: Machine> Smmu<P> {
             "pages of {} KiB",
             self.geometry.granule.size() >> 10
         ));
+        if self.commands.has_messages() {
+            words.push("syncs by message".to_string());
+        }
+        if self.messages.lock().are_used() {
+            words.push("interrupts by message".to_string());
+        }
         words
     }
 

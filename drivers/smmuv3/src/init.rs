@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use mastiff_core::error::Fault;
 
 use crate::bind::Machine;
+use crate::interrupts::Messages;
 use crate::smmu::{Smmu, State};
 use crate::spec::Command;
 use crate::spec::registers as regs;
@@ -82,9 +83,7 @@ impl<P: Machine> Smmu<P> {
     fn enable_interrupts(&self) -> Result<(), Fault> {
         self.set_interrupts(0)?;
         if self.features.msi {
-            // Address 0 selects the wires (§6.3.20).
-            self.window.write64(regs::GERROR_IRQ_CFG0, 0u64);
-            self.window.write64(regs::EVENTQ_IRQ_CFG0, 0u64);
+            self.messages.lock().configure(&self.window);
         }
         let enables = regs::IRQ_CTRL::GERROR_IRQEN::SET + regs::IRQ_CTRL::EVENTQ_IRQEN::SET;
         self.set_interrupts(enables.value)
@@ -132,6 +131,9 @@ impl<P: Machine> Smmu<P> {
         window.write(regs::STRTAB_BASE_CFG, 0u32);
         window.write(regs::CR1, 0u32);
         window.write(regs::CR2, 0u32);
+        if self.features.msi {
+            Messages::default().configure(window);
+        }
         self.enter(State::Suspended);
         Ok(())
     }

@@ -25,11 +25,12 @@
 //! - `update`: how a live entry is changed
 //! - `smmu`, `attach`, `describe`: the instance, its streams, what people see of it
 //! - `init`: on and off, in the architecture's order
+//! - `interrupts`: by message or by wire
 //! - `fault`, `storm`: events and global errors, and masters that never stop
 //! - `bind`: the device tree's side
 //!
-//! Not here: stage 1 and 2 at once, substreams, ATS and page requests, stalling, message
-//! interrupts, secure state.
+//! Not here: stage 1 and 2 at once, substreams, ATS and page requests, stalling, secure
+//! state.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -42,6 +43,7 @@ mod domain;
 mod fault;
 mod features;
 mod init;
+mod interrupts;
 mod memory;
 mod queue;
 mod smmu;

@@ -17,6 +17,7 @@ use crate::attach::Streams;
 use crate::bind::Machine;
 use crate::domain::{Context, IdentityDomain, PagingDomain, Tags};
 use crate::features::Features;
+use crate::interrupts::Messages;
 use crate::memory::Reach;
 use crate::queue::{CommandQueue, EventQueue, Extent};
 use crate::spec::{Access, Command};
@@ -78,6 +79,8 @@ pub(crate) struct Smmu<P: Machine> {
     /// Held from reading the active errors until they are acknowledged.
     pub errors: Mutex<()>,
     pub counters: Counters,
+    /// How it interrupts by message, if it does.
+    pub messages: Mutex<Messages>,
     /// The interrupt by which the rest of a long queue of events is called for.
     pub event_irq: AtomicU32,
     /// What CR0 was last told.
@@ -121,7 +124,7 @@ impl<P: Machine> Smmu<P> {
         wishes: Wishes,
     ) -> Result<Self, Fault> {
         let reach = Reach::new(&features, coherent);
-        let commands = CommandQueue::new(&platform, window.clone(), reach, features.commands_log2)?;
+        let commands = CommandQueue::new(&platform, window.clone(), reach, &features)?;
         let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
         let table = StreamTable::new(&platform, Shape::new(&features, wishes.highest), reach)?;
         let geometry = features.geometry(wishes.granule);
@@ -144,6 +147,7 @@ impl<P: Machine> Smmu<P> {
             storms: Mutex::new(Storms::new()),
             errors: Mutex::new(()),
             counters: Counters::default(),
+            messages: Mutex::new(Messages::default()),
             event_irq: AtomicU32::new(0),
             enables: AtomicU32::new(0),
             state: AtomicU8::new(State::New as u8),

@@ -83,6 +83,16 @@ pub struct Interrupt {
     line: IrqLine,
 }
 
+/// An interrupt by message, and what the device is to write where.
+pub struct MessageLine {
+    /// Dropped when the device writes no more.
+    pub line: IrqLine,
+    /// The address as the device has it.
+    pub address: u64,
+    /// The value.
+    pub data: u32,
+}
+
 /// What makes a device signal.
 enum Source {
     Message(Arc<dyn BusFunction>, u32),
@@ -312,6 +322,45 @@ impl<'a, P: Platform> Probe<'a, P> {
             source: Source::Message(child.function.clone(), 0),
             line,
         })
+    }
+
+    /// An interrupt by message for a device that is told where to write by its own
+    /// registers: from the controller that `msi-parent` names, if there is one.
+    pub fn message_line(
+        &mut self,
+        handler: Arc<dyn IrqHandler>,
+    ) -> Result<Option<MessageLine>, Fault> {
+        let Some(node) = self.node() else {
+            return Ok(None);
+        };
+        let class = SupplierClass::Msi;
+        let mut parents = node
+            .suppliers()
+            .into_iter()
+            .filter(|edge| edge.class == class);
+        let found = parents.find_map(|edge| {
+            let node = edge.target.ok()?;
+            match self.context.find(Dependency { node, class }) {
+                Some(Service::Msi(chip)) => Some((chip, edge.cells)),
+                _ => None,
+            }
+        });
+        let Some((chip, cells)) = found else {
+            return Ok(None);
+        };
+        let vector = chip.allocate(cells.first().copied().unwrap_or(0))?;
+        let hub = self.context.platform.irqs();
+        let line = hub.connect_msi(chip, vector, self.name, handler)?;
+        let address = match self.lease {
+            Some(lease) => lease.doorbell(vector.doorbell)?,
+            None => vector.doorbell.0,
+        };
+        let data = vector.data;
+        Ok(Some(MessageLine {
+            line,
+            address,
+            data,
+        }))
     }
 
     /// The device's DMA. There is one, set up before the probe, for drivers whose

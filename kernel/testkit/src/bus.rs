@@ -151,6 +151,23 @@ impl DmaPort<'_> {
         self.machine.chip.set_level(intid, asserted);
     }
 
+    /// Writes where no IOMMU is in between: what the device is one of, or none is in
+    /// front of it.
+    pub fn write_untranslated(&mut self, pa: u64, from: &[u8]) -> Result<(), BusError> {
+        if self.machine.memory.is_ram(pa) {
+            self.machine.memory.device_write(pa, from);
+            return Ok(());
+        }
+        if from.len() > 8 || self.machine.bus.at(pa, from.len()).is_none() {
+            return Err(BusError::Nowhere { pa });
+        }
+        let mut value = [0; 8];
+        value[..from.len()].copy_from_slice(from);
+        let value = u64::from_le_bytes(value);
+        self.machine.bus.write(self.machine, pa, from.len(), value);
+        Ok(())
+    }
+
     /// Reads as `stream`, through the IOMMU that it is behind.
     pub fn read(&mut self, stream: u32, addr: u64, to: &mut [u8]) -> Result<(), BusError> {
         for (addr, range) in pages(addr, to.len()) {
@@ -168,18 +185,7 @@ impl DmaPort<'_> {
     pub fn write(&mut self, stream: u32, addr: u64, from: &[u8]) -> Result<(), BusError> {
         for (addr, range) in pages(addr, from.len()) {
             let pa = self.translate(stream, addr, true)?;
-            if self.machine.memory.is_ram(pa) {
-                self.machine.memory.device_write(pa, &from[range]);
-                continue;
-            }
-            let bytes = &from[range];
-            if bytes.len() > 8 || self.machine.bus.at(pa, bytes.len()).is_none() {
-                return Err(BusError::Nowhere { pa });
-            }
-            let mut value = [0; 8];
-            value[..bytes.len()].copy_from_slice(bytes);
-            let value = u64::from_le_bytes(value);
-            self.machine.bus.write(self.machine, pa, bytes.len(), value);
+            self.write_untranslated(pa, &from[range])?;
         }
         Ok(())
     }

@@ -108,6 +108,11 @@ impl Memory {
         lock(&self.state).coherent = coherent;
     }
 
+    /// The same, asked.
+    pub fn is_coherent(&self) -> bool {
+        lock(&self.state).coherent
+    }
+
     /// Lets devices touch memory that nobody holds; it is still noted.
     pub fn allow_strays(&self) {
         lock(&self.state).strays_allowed = true;

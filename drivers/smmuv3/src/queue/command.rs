@@ -13,6 +13,8 @@ use mastiff_core::platform::{Barrier, Platform, poll};
 use spin::Mutex;
 
 use super::ring::Ring;
+use super::signal::Signals;
+use crate::features::Features;
 use crate::memory::{Memory, Reach};
 use crate::spec::Command;
 use crate::spec::registers as regs;
@@ -26,6 +28,8 @@ const CONSUME_US: u64 = 100_000;
 /// The same once the queue has failed to move in that time: whoever comes after
 /// must not wait as long for the same news.
 const STUCK_US: u64 = 1_000;
+/// How long a sync's message is looked for before the registers are asked.
+const SIGNAL_US: u64 = 50;
 /// How often in a row the fetch of one command may abort.
 const ABORTS: u32 = 3;
 /// How many refused commands are remembered for those who wait.
@@ -36,6 +40,8 @@ pub(crate) struct CommandQueue<P: Platform> {
     memory: Memory<P>,
     window: Arc<Window<P>>,
     platform: P,
+    /// Where syncs tell of themselves, if they do.
+    signals: Option<Signals<P>>,
     producer: Mutex<Producer>,
     // INVARIANT: never beyond what the hardware has consumed, and no more than a
     // lap behind it, because nothing is produced beyond a lap from here.
@@ -86,15 +92,20 @@ impl<P: Platform> CommandQueue<P> {
         platform: &P,
         window: Arc<Window<P>>,
         reach: Reach,
-        limit: u32,
+        features: &Features,
     ) -> Result<Self, Fault> {
-        let ring = Ring::new(LOG2.min(limit));
+        let ring = Ring::new(LOG2.min(features.commands_log2));
         let bytes = ring.capacity() * Command::BYTES as u64;
+        // A message to memory that is not coherent would be behind a cache.
+        let signals = (features.msi && reach.coherent)
+            .then(|| Signals::new(platform, reach, ring))
+            .transpose()?;
         Ok(Self {
             ring,
             memory: Memory::new(platform, reach, bytes, 32)?,
             window,
             platform: platform.clone(),
+            signals,
             producer: Mutex::new(Producer {
                 next: 0,
                 syncs: 0,
@@ -178,8 +189,31 @@ impl<P: Platform> CommandQueue<P> {
     ) -> Result<Extent, Fault> {
         let commands = commands.chain(core::iter::once(Command::SYNC));
         let extent = self.append(count + 1, commands, 1, &stalled)?;
-        self.wait(extent.end, &stalled)?;
+        if !self.is_told(extent.end - 1) {
+            self.wait(extent.end, &stalled)?;
+        }
         Ok(extent)
+    }
+
+    /// Waits a while for the message of the sync at `position`. Where none comes, it
+    /// went astray or the queue is stopped, and the registers tell.
+    #[inline]
+    fn is_told(&self, position: u64) -> bool {
+        let Some(signals) = &self.signals else {
+            return false;
+        };
+        let look = || signals.is_complete(position).then_some(());
+        let told = poll(&self.platform, SIGNAL_US, look).is_some();
+        if told {
+            // The index may not yet show the sync itself to be consumed.
+            self.consumed.fetch_max(position, Ordering::AcqRel);
+        }
+        told
+    }
+
+    /// Whether syncs say by message that they are complete.
+    pub fn has_messages(&self) -> bool {
+        self.signals.is_some()
     }
 
     /// Puts commands into the ring, all at once if there is room, and returns where
@@ -202,6 +236,10 @@ impl<P: Platform> CommandQueue<P> {
                 .free(producer.next, self.consumed.load(Ordering::Acquire));
             let now = left.min(room);
             for command in commands.by_ref().take(now as usize) {
+                let command = match &self.signals {
+                    Some(signals) if command == Command::SYNC => signals.sync(producer.next),
+                    _ => command,
+                };
                 self.fill(producer.next, command);
                 producer.next += 1;
             }

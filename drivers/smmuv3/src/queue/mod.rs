@@ -3,6 +3,7 @@
 mod command;
 mod event;
 mod ring;
+mod signal;
 
 pub(crate) use command::{CommandQueue, Extent, Recovery};
 pub(crate) use event::EventQueue;

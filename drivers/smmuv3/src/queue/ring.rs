@@ -33,6 +33,12 @@ impl Ring {
         (position & (self.capacity() - 1)) as usize
     }
 
+    /// How often the ring was gone through up to a position, this time included; all
+    /// that matters of it is the difference to other laps.
+    pub const fn lap(self, position: u64) -> u32 {
+        (position >> self.log2) as u32 + 1
+    }
+
     /// A position as a register shows it: index and wrap bit.
     pub const fn register(self, position: u64) -> u32 {
         (position & (2 * self.capacity() - 1)) as u32

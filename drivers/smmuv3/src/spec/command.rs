@@ -15,12 +15,25 @@ register_bitfields![u64,
         NUM OFFSET(12) NUMBITS(5) [],
         /// Range invalidation: log2 of the unit in granules.
         SCALE OFFSET(20) NUMBITS(5) [],
+        /// Completion signal of a sync.
+        CS OFFSET(12) NUMBITS(2) [None = 0b00, Irq = 0b01],
+        /// Shareability of a sync's message.
+        MSH OFFSET(22) NUMBITS(2) [Inner = 0b11],
+        /// Memory type of a sync's message.
+        MSIATTR OFFSET(24) NUMBITS(4) [WriteBack = 0b1111],
+        /// What a sync's message writes.
+        MSIDATA OFFSET(32) NUMBITS(32) [],
         /// The stream.
         STREAMID OFFSET(32) NUMBITS(32) [],
         /// Tag of stage 2.
         VMID OFFSET(32) NUMBITS(16) [],
         /// Tag of stage 1.
         ASID OFFSET(48) NUMBITS(16) []
+    ],
+    /// Second word of a sync.
+    pub SYNC1 [
+        /// Bits 55 to 2 of where its message goes.
+        MSIADDRESS OFFSET(2) NUMBITS(54) []
     ],
     /// Second word of an invalidation of structures.
     pub CFGI1 [
@@ -116,6 +129,18 @@ impl Command {
 
     /// Completes everything before it, without a signal (§4.7.3, CS = SIG_NONE).
     pub const SYNC: Self = Self([opcode::SYNC as u64, 0]);
+    /// The same, and then `data` is written to `address`, in memory that the CPUs
+    /// share by their caches. Illegal without IDR0.MSI.
+    #[inline]
+    pub fn sync_telling(address: u64, data: u32) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::SYNC.into())
+            + CMD0::CS::Irq
+            + CMD0::MSH::Inner
+            + CMD0::MSIATTR::WriteBack
+            + CMD0::MSIDATA.val(data.into());
+        Self([word0.value, SYNC1::MSIADDRESS.val(address >> 2).value])
+    }
+
     /// Drops all cached STEs, CDs and level 1 descriptors (§4.3.6).
     pub const CFGI_ALL: Self = Self([opcode::CFGI_STE_RANGE as u64, 31]);
     /// Drops all cached translations of EL2 (§4.4.2.7). Illegal without IDR0.HYP.

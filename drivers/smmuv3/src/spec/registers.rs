@@ -71,6 +71,10 @@ registers! {
     GERRORN: u32, GERROR, 0x0064;
     /// §6.3.20
     GERROR_IRQ_CFG0: u64, IRQ_CFG0, 0x0068;
+    /// §6.3.22
+    GERROR_IRQ_CFG1: u32, IRQ_CFG1, 0x0070;
+    /// §6.3.23
+    GERROR_IRQ_CFG2: u32, IRQ_CFG2, 0x0074;
     /// §6.3.24
     STRTAB_BASE: u64, STRTAB_BASE, 0x0080;
     /// §6.3.25
@@ -85,6 +89,10 @@ registers! {
     EVENTQ_BASE: u64, QUEUE_BASE, 0x00a0;
     /// §6.3.32
     EVENTQ_IRQ_CFG0: u64, IRQ_CFG0, 0x00b0;
+    /// §6.3.33
+    EVENTQ_IRQ_CFG1: u32, IRQ_CFG1, 0x00b8;
+    /// §6.3.34
+    EVENTQ_IRQ_CFG2: u32, IRQ_CFG2, 0x00bc;
     /// §6.3.30, in page 1
     EVENTQ_PROD: u32, EVENTQ_PROD, 0x1_00a8;
     /// §6.3.31, in page 1
@@ -246,6 +254,18 @@ register_bitfields![u32,
         CMDQP_ERR OFFSET(9) NUMBITS(1) [],
         /// A device permission table look-up failed.
         DPT_ERR OFFSET(10) NUMBITS(1) []
+    ],
+    /// What a message interrupt writes.
+    pub IRQ_CFG1 [
+        /// The value.
+        DATA OFFSET(0) NUMBITS(32) []
+    ],
+    /// How a message interrupt is written.
+    pub IRQ_CFG2 [
+        /// Memory type.
+        MEMATTR OFFSET(0) NUMBITS(4) [DeviceNGnRE = 0b0001],
+        /// Shareability, of Normal memory.
+        SH OFFSET(4) NUMBITS(2) []
     ],
     /// Shape of the stream table.
     pub STRTAB_BASE_CFG [

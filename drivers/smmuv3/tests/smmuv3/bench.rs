@@ -20,6 +20,10 @@ use mastiff_testkit::{Sim, SimPages};
 pub const BASE: u64 = 0x0905_0000;
 pub const NAME: &str = "/smmuv3@9050000";
 
+/// A frame for messages, and the first of its interrupts.
+pub const DOORBELLS: u64 = 0x0802_0000;
+pub const MESSAGE: u32 = 200;
+
 /// Everything behind the SMMU that a test may play.
 const STREAMS: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
 
@@ -30,6 +34,8 @@ pub struct Wiring {
     pub names: &'static [&'static str],
     pub interrupts: &'static [u32],
     pub lines: Lines,
+    /// How many messages the controller has that it may interrupt by.
+    pub messages: Option<u32>,
     pub policy: Policy,
 }
 
@@ -44,6 +50,7 @@ impl Wiring {
             names: &["eventq", "priq", "cmdq-sync", "gerror"],
             interrupts: &[0, 74, 1, 0, 75, 1, 0, 76, 1, 0, 77, 1],
             lines: Lines::VIRT,
+            messages: None,
             policy: Policy::default(),
         }
     }
@@ -105,7 +112,15 @@ impl Bench {
             vec![Do::Publish(Box::new(publish))],
             &Diary::default(),
         );
-        let ours: [&'static dyn Driver<Sim>; 2] = [&Smmuv3, intc];
+        let frame = sim.add_msi_frame(DOORBELLS, MESSAGE, wiring.messages.unwrap_or(0));
+        let publish = move || Service::Msi(frame.clone());
+        let frame = FakeDriver::new(
+            "frame",
+            &[Match::compatible("test,frame")],
+            vec![Do::Publish(Box::new(publish))],
+            &Diary::default(),
+        );
+        let ours: [&'static dyn Driver<Sim>; 3] = [&Smmuv3, intc, frame];
         let drivers = [&ours, others].concat();
         let tree = add_nodes(tree(&wiring)).tree().unwrap();
         let mut engine = Engine::new(sim.clone(), tree, wiring.policy, &drivers);
@@ -239,7 +254,15 @@ fn tree(wiring: &Wiring) -> TreeBuilder {
             if wiring.coherent {
                 n = n.flag("dma-coherent");
             }
+            if wiring.messages.is_some() {
+                n = n.u32("msi-parent", 9);
+            }
             n
+        })
+        .node("frame", |n| {
+            n.compatible(&["test,frame"])
+                .phandle(9)
+                .flag("msi-controller")
         })
         .node("intc", |n| {
             n.compatible(&["test,intc"])

@@ -10,6 +10,7 @@ mod errors;
 mod events;
 mod granules;
 mod lifetime;
+mod messages;
 mod order;
 mod stage2;
 mod suspend;

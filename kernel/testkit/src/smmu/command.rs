@@ -3,6 +3,7 @@
 //! leaves unpredictable stops the test.
 
 use super::features::Features;
+use super::message::Message;
 use super::rule;
 
 /// One command.
@@ -19,7 +20,18 @@ pub(super) enum Command {
     /// CMD_TLBI_*.
     Tlb(Tlbi),
     /// CMD_SYNC.
-    Sync { interrupt: bool },
+    Sync(Completion),
+}
+
+/// How a CMD_SYNC says that it is complete.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Completion {
+    /// By CMDQ_CONS alone.
+    Index,
+    /// And by the wired interrupt.
+    Wire,
+    /// And by a write.
+    Message(Message),
 }
 
 /// A translation regime, as it tags translations (§5.2 STRW).
@@ -62,6 +74,7 @@ pub(super) struct Range {
 }
 
 const OPCODE: u64 = 0xff;
+const CS: u64 = 0b11 << 12;
 const SSEC: u64 = 1 << 10;
 const STREAM: u64 = 0xffff_ffff << 32;
 const SUBSTREAM: u64 = 0xf_ffff << 12;
@@ -137,18 +150,39 @@ impl Command {
                 );
                 Self::Cd { stream }
             }
-            0x46 => match raw[0] >> 12 & 0b11 {
-                0b11 => return Err("a reserved completion signal"),
-                signal => Self::Sync {
-                    interrupt: signal == 0b01,
-                },
-            },
+            0x46 => Self::Sync(completion(raw, features)?),
             0x20..=0x23 if !features.hyp => return Err("an EL2 command without IDR0.Hyp"),
             0x10..=0x13 if !features.stage1 => return Err("a stage 1 command without stage 1"),
             0x28 | 0x2a if !features.stage2 => return Err("a stage 2 command without stage 2"),
             _ => Self::Tlb(tlbi(raw, opcode, features)?),
         })
     }
+}
+
+/// §4.7.3: CS, and where it is SIG_IRQ, MSIAddress selects message or wire.
+fn completion(raw: [u64; 2], features: &Features) -> Result<Completion, &'static str> {
+    let [low, pa] = raw;
+    if !features.messages && (low & !(OPCODE | CS) != 0 || pa != 0) {
+        return Err("a message without IDR0.MSI");
+    }
+    Ok(match (low & CS) >> 12 {
+        0b11 => return Err("a reserved completion signal"),
+        0b01 if pa != 0 => {
+            rule(
+                pa >> features.output_bits == 0,
+                "§4.7.3: MSIAddress is beyond IDR5.OAS",
+            );
+            Completion::Message(Message {
+                pa,
+                data: (low >> 32) as u32,
+                memory: (low >> 24 & 0xf) as u32,
+                share: (low >> 22 & 0b11) as u32,
+            })
+        }
+        0b01 => Completion::Wire,
+        // Events are not modelled: nobody can tell one that did not come.
+        _ => Completion::Index,
+    })
 }
 
 fn tlbi(raw: [u64; 2], opcode: u64, features: &Features) -> Result<Tlbi, &'static str> {
@@ -241,8 +275,29 @@ mod tests {
             panic!("CMD_TLBI_NH_ASID");
         };
         assert_eq!((by_asid.vmid, by_asid.asid), (Some(0), Some(7)));
-        let sync = Command::Sync { interrupt: false };
+        let sync = Command::Sync(Completion::Index);
         assert_eq!(decode(0x2046, 0), Ok(sync));
+    }
+
+    #[test]
+    fn a_sync_with_a_message() {
+        let features = Features {
+            messages: true,
+            ..Features::virt()
+        };
+        let decode = |low, high| Command::decode([low, high], &features);
+        // CS = SIG_IRQ, MSH = inner, MSIAttr = write-back.
+        let low = 0x1046 | 0b11 << 22 | 0b1111 << 24 | 0x1234_5678 << 32;
+        let message = Message {
+            pa: 0x4000_0004,
+            data: 0x1234_5678,
+            memory: 0b1111,
+            share: 0b11,
+        };
+        let sync = Command::Sync(Completion::Message(message));
+        assert_eq!(decode(low, 0x4000_0004), Ok(sync));
+        assert_eq!(decode(low, 0), Ok(Command::Sync(Completion::Wire)));
+        assert!(decode(low, 0x4000_0002).is_err(), "misaligned");
     }
 
     #[test]
@@ -273,6 +328,8 @@ mod tests {
             (0x403, 0),          // SSec
             (0x03, 2),           // reserved bit
             (0x3046, 0),         // CS = 3
+            (0x1046, 0x1000),    // an address without MSI
+            (0x1_0000_0046, 0),  // data without MSI
             (0x12, 1 << 10),     // TG alone
             (0x12 | 1 << 12, 0), // NUM without TG
         ] {

@@ -7,8 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::command::{Command, Tlbi};
+use super::command::{Command, Completion, Tlbi};
 use super::config::ConfigCache;
+use super::message::Signal;
 use super::refetch::Fresh;
 use super::registers::Irq;
 use super::regs::{CERROR_ABT, CERROR_ILL, CMDQ_ERR, CMDQEN, ERR_SHIFT, SFM_ERR, SMMUEN};
@@ -27,6 +28,9 @@ pub(super) struct Commands {
     in_flight: Vec<Effect>,
     /// Steps until the next one is consumed.
     wait: u32,
+    /// A CMD_SYNC with a message is complete, but CMDQ_CONS does not show it for so
+    /// many steps after the message went out.
+    behind: Option<u32>,
     pub frozen: bool,
     /// Fetches that are made to abort.
     pub aborts: u32,
@@ -69,7 +73,8 @@ impl Smmu {
             return;
         }
         let queue = self.regs.command_queue();
-        let known = self.commands.fetched.len() as u32;
+        let taken = u32::from(self.commands.behind.is_some());
+        let known = self.commands.fetched.len() as u32 + taken;
         let mut index = queue.masked(self.regs.cmdq_cons.wrapping_add(known));
         if self.commands.fetched.is_empty() {
             self.commands.wait = self.latency;
@@ -113,7 +118,7 @@ impl Smmu {
         // While it is off, nothing is fetched (§6.3.9.6).
         let on = self.regs.cr0.effective & SMMUEN != 0;
         match (command, self.config.as_mut().filter(|_| on)) {
-            (Command::Nothing | Command::Sync { .. }, _) => Effect::None,
+            (Command::Nothing | Command::Sync(_), _) => Effect::None,
             (Command::Tlb(tlbi), config) => {
                 let contexts = config.iter().flat_map(|config| config.contexts());
                 let contexts: Vec<_> = contexts.map(|(_, context)| context).collect();
@@ -139,6 +144,15 @@ impl Smmu {
 
     /// Consumes one command, if it is time to.
     pub(super) fn consume(&mut self) {
+        if let Some(steps) = self.commands.behind.filter(|_| self.signals.is_empty()) {
+            match steps {
+                0 => self.arrive(),
+                steps => self.commands.behind = Some(steps - 1),
+            }
+        }
+        if self.commands.behind.is_some() {
+            return;
+        }
         if self.commands.frozen || self.commands.fetched.is_empty() {
             return;
         }
@@ -162,11 +176,31 @@ impl Smmu {
         };
         self.commands.consumed += 1;
         self.commands.in_flight.push(fetched.effect);
-        if let Command::Sync { interrupt } = command {
-            self.complete(interrupt);
+        if let Command::Sync(completion) = command {
+            self.complete();
+            match completion {
+                Completion::Index => {}
+                Completion::Wire => self.raise(Irq::Sync),
+                Completion::Message(message) => {
+                    self.signals.push(Signal::Message(Irq::Sync, message));
+                    self.commands.behind = Some(self.latency);
+                    return;
+                }
+            }
         }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
         let queue = self.regs.command_queue();
         self.regs.cmdq_cons = queue.next(self.regs.cmdq_cons);
+    }
+
+    /// CMDQ_CONS shows what is complete.
+    pub(super) fn arrive(&mut self) {
+        if self.commands.behind.take().is_some() {
+            self.advance();
+        }
     }
 
     fn command_error(&mut self, code: u32) {
@@ -181,7 +215,7 @@ impl Smmu {
         self.commands.fetched.clear();
     }
 
-    fn complete(&mut self, interrupt: bool) {
+    fn complete(&mut self) {
         self.commands.syncs += 1;
         for effect in std::mem::take(&mut self.commands.in_flight) {
             let view = View(&self.memory);
@@ -207,9 +241,6 @@ impl Smmu {
             }
         }
         self.check_shared_tags();
-        if interrupt {
-            self.interrupts.push(Irq::Sync);
-        }
     }
 
     /// §5.4.1: contexts that tag their translations alike must be alike.

@@ -114,7 +114,7 @@ impl Smmu {
         self.regs.eventq_prod = queue.next(prod) | prod & OVERFLOW;
         // §3.18.2: only when the queue was empty before.
         if queue.used(prod, cons) == Some(0) && self.regs.irqs_enabled() & EVENTQ_IRQEN != 0 {
-            self.interrupts.push(Irq::Event);
+            self.raise(Irq::Event);
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Features {
     /// IDR0.COHACC. Only what is reported: whether accesses snoop is up to the
     /// simulated memory.
     pub coherent: bool,
+    /// IDR0.MSI: interrupts and the completion of a CMD_SYNC by message.
+    pub messages: bool,
     /// IDR3.RIL: invalidation by range and level.
     pub ranges: bool,
     /// IDR5.OAS in bits: 32, 36, 40, 42, 44 or 48.
@@ -46,6 +48,7 @@ impl Features {
             stage2: true,
             hyp: false,
             coherent: true,
+            messages: false,
             ranges: true,
             output_bits: 44,
             granules: [true; 3],
@@ -73,6 +76,7 @@ impl Features {
             stage2: false,
             hyp: false,
             coherent: false,
+            messages: false,
             ranges: false,
             output_bits: 40,
             granules: [true, false, false],
@@ -88,6 +92,7 @@ impl Features {
             | flag(self.coherent, 4)
             | flag(self.hyp, 9)
             | flag(self.asid16, 12)
+            | flag(self.messages, 13)
             | flag(self.stage2, 18) // VMID16
             | 0b10 << 21 // TTENDIAN: little
             | 0b01 << 24 // STALL_MODEL: none

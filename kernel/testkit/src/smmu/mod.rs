@@ -18,8 +18,8 @@
 //! - What the architecture calls (constrained) unpredictable ends the test with a
 //!   message that cites the section.
 //!
-//! Not modelled: both stages at once, substreams, stalls, ATS and PRI, MSIs of the SMMU
-//! itself, AArch32 tables, Secure and Realm states. The identification registers
+//! Not modelled: both stages at once, substreams, stalls, ATS and PRI, AArch32 tables,
+//! Secure and Realm states. The identification registers
 //! say so, and a driver that uses them nevertheless is in breach.
 
 mod cd;
@@ -28,6 +28,7 @@ mod commands;
 mod config;
 mod events;
 mod features;
+mod message;
 mod queue;
 mod refetch;
 mod registers;
@@ -53,7 +54,8 @@ use crate::sim::Sim;
 
 use commands::Commands;
 use config::ConfigCache;
-use registers::{Irq, Registers};
+use message::Signal;
+use registers::Registers;
 use regs::SFM_ERR;
 use tlb::Tlb;
 
@@ -115,6 +117,8 @@ pub enum Trouble {
     CommandAbort,
     /// The next write of an event aborts: EVENTQ_ABT_ERR.
     EventAbort,
+    /// The next message aborts: MSI_*_ABT_ERR.
+    MessageAbort,
     /// Service failure mode: nothing works any more (§12.3).
     ServiceFailure,
 }
@@ -132,8 +136,9 @@ pub struct Smmu {
     /// Fetched between SMMUEN's write and its taking effect.
     enabling: Option<ConfigCache>,
     tlb: Tlb,
-    interrupts: Vec<Irq>,
+    signals: Vec<Signal>,
     fail_event_write: bool,
+    fail_message: bool,
     latency: u32,
     /// Translation was on, and then there was a moment with neither it nor GBPA.ABORT.
     opened: Option<bool>,
@@ -151,8 +156,9 @@ impl Smmu {
             config: None,
             enabling: None,
             tlb: Tlb::default(),
-            interrupts: Vec::new(),
+            signals: Vec::new(),
             fail_event_write: false,
+            fail_message: false,
             latency: LATENCY,
             opened: None,
         }
@@ -188,6 +194,7 @@ impl Smmu {
             Trouble::IllegalCommand => self.commands.illegal += 1,
             Trouble::CommandAbort => self.commands.aborts += 1,
             Trouble::EventAbort => self.fail_event_write = true,
+            Trouble::MessageAbort => self.fail_message = true,
             Trouble::ServiceFailure => self.raise_error(SFM_ERR),
         }
     }
@@ -199,7 +206,7 @@ impl Smmu {
         self.regs = Registers::new();
         self.commands = Commands::default();
         self.enabling = None;
-        self.interrupts.clear();
+        self.signals.clear();
     }
 
     /// Where CMDQ_PROD is: it moves when software has submitted something.
@@ -245,13 +252,7 @@ impl SimDevice for Smmu {
 
     fn tick(&mut self, port: &mut DmaPort<'_>) {
         self.step();
-        for irq in std::mem::take(&mut self.interrupts) {
-            port.raise(match irq {
-                Irq::Event => self.lines.event,
-                Irq::Sync => self.lines.sync,
-                Irq::Error => self.lines.error,
-            });
-        }
+        self.send(port);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Smmu;
 use super::config::StreamTable;
+use super::message::IrqConfig;
 use super::queue::Queue;
 use super::regs::*;
 
@@ -64,6 +65,8 @@ pub(super) struct Registers {
     pub cr2: Option<u32>,
     pub gerror: u32,
     pub gerrorn: u32,
+    pub gerror_irq: IrqConfig,
+    pub eventq_irq: IrqConfig,
     pub strtab_base: Option<u64>,
     pub strtab_cfg: Option<u32>,
     pub cmdq_base: Option<u64>,
@@ -95,6 +98,8 @@ impl Registers {
             cr2: None,
             gerror: 0,
             gerrorn: 0,
+            gerror_irq: IrqConfig::default(),
+            eventq_irq: IrqConfig::default(),
             strtab_base: None,
             strtab_cfg: None,
             cmdq_base: None,
@@ -148,7 +153,8 @@ impl Smmu {
         if self.regs.cr0.step() {
             self.update_cr0();
         }
-        if self.regs.irq_ctrl.step() {
+        // §6.3.17: nothing that was signalled before is sent any more by then.
+        if self.signals.is_empty() && self.regs.irq_ctrl.step() {
             self.regs.irq_ctrl.effective = self.regs.irq_ctrl.requested;
         }
         if self.regs.gbpa.step() {
@@ -176,6 +182,7 @@ impl Smmu {
             }
         }
         if changed & CMDQEN != 0 {
+            self.arrive();
             self.forget_commands();
             self.fetch_commands();
         }
@@ -187,7 +194,7 @@ impl Smmu {
         }
         self.regs.gerror ^= bit;
         if self.regs.irqs_enabled() & GERROR_IRQEN != 0 {
-            self.interrupts.push(Irq::Error);
+            self.raise(Irq::Error);
         }
     }
 
@@ -210,6 +217,14 @@ impl Smmu {
             IRQ_CTRLACK => regs.irq_ctrl.effective,
             GERROR => regs.gerror,
             GERRORN => regs.gerrorn,
+            GERROR_IRQ_CFG0..=GERROR_IRQ_CFG2 if self.features.messages => word(
+                regs.gerror_irq
+                    .read((offset - GERROR_IRQ_CFG0) as usize / 4),
+            ),
+            EVENTQ_IRQ_CFG0..=EVENTQ_IRQ_CFG2 if self.features.messages => word(
+                regs.eventq_irq
+                    .read((offset - EVENTQ_IRQ_CFG0) as usize / 4),
+            ),
             STRTAB_BASE | 0x84 => half(regs.strtab_base),
             STRTAB_BASE_CFG => word(regs.strtab_cfg),
             CMDQ_BASE | 0x94 => half(regs.cmdq_base),

@@ -71,6 +71,9 @@ pub(super) const IRQ_DEFINED: u32 = GERROR_IRQEN | EVENTQ_IRQEN;
 /// GERROR and GERRORN (§6.3.19).
 pub(super) const CMDQ_ERR: u32 = 1 << 0;
 pub(super) const EVENTQ_ABT_ERR: u32 = 1 << 2;
+pub(super) const MSI_CMDQ_ABT_ERR: u32 = 1 << 4;
+pub(super) const MSI_EVENTQ_ABT_ERR: u32 = 1 << 5;
+pub(super) const MSI_GERROR_ABT_ERR: u32 = 1 << 7;
 pub(super) const SFM_ERR: u32 = 1 << 8;
 
 /// EVENTQ_PROD.OVFLG and EVENTQ_CONS.OVACKFLG (§7.4).

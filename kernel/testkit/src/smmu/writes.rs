@@ -28,15 +28,26 @@ impl Smmu {
                     again == 0,
                     "§6.3.16: IRQ_CTRL is changed before IRQ_CTRLACK followed",
                 );
+                self.check_interrupts(value & !self.regs.irq_ctrl.requested);
                 self.regs.irq_ctrl.request(value, self.latency);
             }
             GERRORN => self.write_gerrorn(value),
+            GERROR_IRQ_CFG0..=GERROR_IRQ_CFG2 if self.features.messages => {
+                self.configured_by(GERROR_IRQEN, "§6.3.21: GERROR_IRQ_CFG");
+                let word = (offset - GERROR_IRQ_CFG0) as usize / 4;
+                self.regs.gerror_irq.write(word, value);
+            }
+            EVENTQ_IRQ_CFG0..=EVENTQ_IRQ_CFG2 if self.features.messages => {
+                self.configured_by(EVENTQ_IRQEN, "§6.3.32: EVENTQ_IRQ_CFG");
+                let word = (offset - EVENTQ_IRQ_CFG0) as usize / 4;
+                self.regs.eventq_irq.write(word, value);
+            }
             GERROR_IRQ_CFG0..=GERROR_IRQ_CFG2
             | EVENTQ_IRQ_CFG0..=EVENTQ_IRQ_CFG2
             | PRIQ_IRQ_CFG0..=PRIQ_IRQ_CFG2 => {
                 rule(
                     value == 0,
-                    "§6.3.21: an IRQ_CFG register is set without IDR0.MSI (RES0)",
+                    "§6.3.21: an IRQ_CFG register is set without IDR0.MSI or IDR0.PRI (RES0)",
                 );
             }
             STRTAB_BASE_CFG => {
@@ -112,6 +123,27 @@ impl Smmu {
 
     fn guarded(&self, enable: u32, what: impl Display) {
         rule(!self.regs.cr0.any(enable), what);
+    }
+
+    /// Interrupts are configured while they are off, and known to be.
+    fn configured_by(&self, enable: u32, what: &str) {
+        rule(
+            !self.regs.irq_ctrl.any(enable),
+            format_args!("{what} is written while IRQ_CTRL or IRQ_CTRLACK enables the interrupt"),
+        );
+    }
+
+    fn check_interrupts(&self, rising: u32) {
+        if !self.features.messages {
+            return;
+        }
+        let sources = [
+            (GERROR_IRQEN, &self.regs.gerror_irq),
+            (EVENTQ_IRQEN, &self.regs.eventq_irq),
+        ];
+        for (_, config) in sources.iter().filter(|(enable, _)| rising & enable != 0) {
+            config.check(self.features.output_bits);
+        }
     }
 
     fn reserved(&self, value: u32, defined: u32, what: &str) {

@@ -6,4 +6,5 @@ mod commands;
 mod config;
 mod events;
 mod init;
+mod messages;
 mod tlb;
