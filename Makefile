@@ -4,14 +4,14 @@
 
 BOARD ?= qemu-virt
 # What scripts/qemu and scripts/test read.
-variables := QEMU SMP MEM DISK DISK_WRITE DTB OVERLAYS BOOTARGS RUN \
+variables := BOARD VIA QEMU SMP MEM DISK DISK_WRITE DTB OVERLAYS BOOTARGS RUN \
 	MACHINE CPU DEVICES QEMU_ARGS TIMEOUT KERNEL
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Variables of run and test: $(wordlist 1,9,$(variables))"
-	@echo "$(wordlist 10,99,$(variables)); scripts/qemu --help explains them."
+	@echo "Variables of run and test: $(wordlist 1,11,$(variables))"
+	@echo "$(wordlist 12,99,$(variables)); scripts/qemu --help explains them."
 	@echo
 	@echo "[1] if make can load objects and there is a cc; else 2 stands for every failure,"
 	@echo "and scripts/qemu is what ends with the firmware's status."
@@ -49,7 +49,7 @@ clean: ## remove everything that was built or fetched
 # A variable that nobody reads is a misspelt one: without `DISK` another disk would
 # be booted. Those of cargo and rustc reach them through the environment.
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-unknown = $(filter-out $(variables) BOARD CARGO_% RUST%,$(given))
+unknown = $(filter-out $(variables) CARGO_% RUST%,$(given))
 ifneq ($(and $(filter run test,$(MAKECMDGOALS)),$(unknown)),)
 $(error no variable $(unknown); there are: $(variables))
 endif
@@ -60,7 +60,7 @@ endif
 noted := target/boot-status.$(shell echo $$PPID)
 .boot:
 	@mkdir -p target
-	@scripts/setup rust qemu dtc && scripts/make-image qemu-virt && scripts/qemu; \
+	@scripts/setup rust qemu dtc && scripts/make-image '$(BOARD)' && scripts/qemu; \
 		echo $$? > $(noted)
 ifneq ($(and $(filter run,$(MAKECMDGOALS)),$(filter load,$(.FEATURES))),)
 make_exit := target/make-exit/exit.so

@@ -67,9 +67,19 @@ def die_with_parent():
 
 def replace_file(path, data):
     """Writes a file so that others see all of it or none."""
+    replace_sparse(path, len(data), {0: data})
+
+
+def replace_sparse(path, size, pieces):
+    """Writes a file of `size` bytes in the same way, zero but for `pieces`: offset and
+    bytes. What is zero takes no room on most file systems."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
+    with open(draft, "wb") as file:
+        file.truncate(size)
+        for offset, data in pieces.items():
+            file.seek(offset)
+            file.write(data)
     draft.replace(path)
 
 

@@ -12,6 +12,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import board, tree
 from .common import TARGET, Usage, find_qemu, qemu_version, replace_file
 
 BLOCK = 512
@@ -26,14 +27,17 @@ DEVICES = {
 
 @dataclass
 class Boot:
-    """One boot, as the variables and options describe it."""
+    """One boot, as the variables and options describe it. What is left out is as the
+    board's recipe has it."""
 
-    kernel: Path
+    board: str = "qemu-virt"
+    via: str = ""
+    kernel: Path = None
     qemu: str = ""
-    machine: str = "virt,iommu=smmuv3,gic-version=3"
-    cpu: str = "cortex-a72"
+    machine: str = ""
+    cpu: str = ""
     smp: str = "1"
-    mem: str = "1G"
+    mem: str = ""
     disk: Path = None
     disk_write: bool = False
     devices: list = field(default_factory=lambda: list(DEVICES))
@@ -43,6 +47,12 @@ class Boot:
     run: str = None
     interactive: bool = False
     qemu_args: str = ""
+
+    def __post_init__(self):
+        self.via, usual = board.started(self.board, self.via or None)
+        self.kernel = self.kernel or board.images(self.board) / board.FILES[self.via]
+        for name in ("machine", "cpu", "mem"):
+            setattr(self, name, getattr(self, name) or usual[name])
 
 
 def qemu_binary(boot):
@@ -138,6 +148,28 @@ def device_arguments(boot, console="console"):
         raise Usage(f"QEMU_ARGS: {error}")
 
 
+def tree_to_hand_over(boot):
+    """The tree that QEMU is given, or None where it makes the right one itself. With
+    `-kernel` QEMU adds the kernel command line to it; else it has to be in there."""
+    words = kernel_command_line(boot) if boot.via != "kernel" else ""
+    if not boot.overlays and not words:
+        return boot.dtb
+    blob = boot.dtb.read_bytes() if boot.dtb else tree.dump(command(boot))
+    if boot.overlays:
+        blob = tree.overlaid(blob, boot.overlays)
+    return tree.keep(tree.with_bootargs(blob, words) if words else blob)
+
+
+def loading(boot, dtb=None):
+    """What is loaded, and how."""
+    given = ["-dtb", str(dtb)] if dtb else []
+    if boot.via == "flash":
+        path = str(boot.kernel).replace(",", ",,")
+        return ["-drive", f"if=pflash,format=raw,readonly=on,file={path}", *given]
+    arguments = kernel_command_line(boot)
+    return ["-kernel", str(boot.kernel), *given, *(["-append", arguments] if arguments else [])]
+
+
 def check_sizes(boot):
     """SMP and MEM, before QEMU says it in more words."""
     if not re.fullmatch(r"[1-9][0-9]{0,2}", boot.smp):
@@ -156,9 +188,4 @@ def command(boot, dtb=None):
     line += ["-chardev", f"stdio,id=console,mux=on,signal={signals}", "-serial", "chardev:console"]
     if boot.interactive:
         line += ["-mon", "chardev=console,mode=readline"]
-    line += device_arguments(boot)
-    line += ["-kernel", str(boot.kernel)]
-    if dtb:
-        line += ["-dtb", str(dtb)]
-    arguments = kernel_command_line(boot)
-    return line + (["-append", arguments] if arguments else [])
+    return line + device_arguments(boot) + loading(boot, dtb)

@@ -95,6 +95,12 @@ def overlaid(blob, overlays):
     return compile_source("\n".join(parts) + "\n")
 
 
+def with_bootargs(blob, text):
+    """The blob with this as the kernel's command line."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return compile_source(f'{decompile(blob)}\n/ {{ chosen {{ bootargs = "{quoted}"; }}; }};\n')
+
+
 def keep(blob):
     """Stores a tree under a name made from its content, for `-dtb`."""
     path = TREES / f"{hashlib.sha256(blob).hexdigest()[:16]}.dtb"

@@ -24,7 +24,7 @@ EDU_STREAM = 0x10
 # inherit it.
 CHOSEN = {name: os.environ.pop(name.upper(), "") for name in ("smp", "mem", "cpu", "qemu_args")}
 TIMEOUT = float(os.environ.pop("TIMEOUT", "") or 120)
-for subject in ("DISK", "DISK_WRITE", "DEVICES", "DTB", "OVERLAYS", "BOOTARGS", "RUN", "MACHINE",
+for subject in ("DISK", "DISK_WRITE", "DEVICES", "DTB", "OVERLAYS", "BOOTARGS", "RUN", "MACHINE", "BOARD", "VIA",
                 "KERNEL", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(subject, None)
 
@@ -83,18 +83,25 @@ class Bench:
         """Starts a boot. `options` are those of `lib.machine.Boot`; `dtb` is a blob
         or a file; `raw` boots without `-kernel`: the options then say what runs."""
         chosen = {name: value for name, value in CHOSEN.items() if value}
-        options = {"disk": self.disk, "machine": self.given["machine"],
-                   "cpu": self.given["cpu"], "mem": self.given["memory"], **chosen, **options}
+        options = {"disk": self.disk, **chosen, **options}
+        if not {"board", "via"} & options.keys():
+            # Labgrid's environment says what boards and ways have in board.toml.
+            options = {"machine": self.given["machine"], "cpu": self.given["cpu"],
+                       "mem": self.given["memory"], **options}
         if records:
             bootargs = f"report=json {bootargs}".strip()
-        boot = machine.Boot(kernel=None, bootargs=bootargs, **options)
+        boot = machine.Boot(bootargs=bootargs, dtb=dtb, **options)
         extra = ["-display", "none", "-smp", boot.smp]
         extra += machine.device_arguments(boot, console="serialsocket")
-        extra += ["-dtb", str(dtb)] if dtb else []
+        by_labgrid = boot.via == "kernel"
+        if by_labgrid:
+            extra += ["-dtb", str(dtb)] if dtb else []
+        else:
+            extra += machine.loading(boot, machine.tree_to_hand_over(boot))
         self.driver.machine = machine.machine_argument(boot)
         self.driver.cpu = boot.cpu
         self.driver.memory = boot.mem
-        self.driver.kernel = None if raw else self.given["kernel"]
+        self.driver.kernel = self.given["kernel"] if by_labgrid and not raw else None
         self.driver.boot_args = machine.kernel_command_line(boot) or None
         self.driver.extra_args = shlex.join(extra)
         self.target.activate(self.driver)

@@ -47,6 +47,8 @@ def test_usage_errors_are_one_line_and_status_2(command, tmp_path):
         (["--qemu", "/no/such/qemu"], ["/no/such/qemu"]),
         (["--qemu", "/bin/true"], ["/bin/true"]),
         (["--kernel", "/no/such/Image"], ["/no/such/Image"]),
+        (["--board", "no-such-board"], ["no-such-board", "qemu-virt"]),
+        (["--via", "carrier-pigeon"], ["carrier-pigeon", "flash"]),
         (["--smp", "0"], ["SMP=0"]),
         (["--smp", "many"], ["SMP=many"]),
         (["--mem", "lots"], ["MEM=lots"]),

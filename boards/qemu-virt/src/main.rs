@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use mastiff_arch::{Boot, CpuTimer, GicCpu, Machine};
+use mastiff_arch::{Boot, CpuTimer, GicCpu, Machine, Reset};
 use mastiff_arm_timer::ArmTimer;
 use mastiff_gic::Gic;
 use mastiff_main::Board;
@@ -22,7 +22,17 @@ static BOARD: Board = Board {
     policy: POLICY,
 };
 
-mastiff_arch::entry!(main);
+/// In flash, with `secure=on` (QEMU, docs/system/arm/virt.rst): the tree is at the start
+/// of RAM, devices are where the tree that `dumpdtb` writes has them.
+const RESET: Reset = Reset {
+    ram: 0x4000_0000,
+    tree: 0x4000_0000,
+    distributor: 0x0800_0000,
+    redistributor: 0x080a_0000,
+    cpu_interface: 0x0801_0000,
+};
+
+mastiff_arch::entry!(main, RESET);
 
 fn main(boot: Boot) -> u8 {
     mastiff_main::run(&BOARD, boot)

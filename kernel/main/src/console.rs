@@ -28,6 +28,7 @@ impl BoardConsole {
                 version: env!("CARGO_PKG_VERSION"),
                 // The others stay where the firmware parked them.
                 cpus: 1,
+                parked: boot.parked,
                 el: boot.el,
             },
             entered: boot.entered,

@@ -231,6 +231,7 @@ impl<'s, P: Platform> Shell<'s, P> {
             board: facts.board,
             version: facts.version,
             cpus: facts.cpus,
+            parked: facts.parked,
             el: facts.el,
             insn: self.first_block.and_then(|(insn, _)| insn),
             us: self.first_block.map(|(_, us)| us),

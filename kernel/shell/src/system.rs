@@ -40,6 +40,8 @@ pub struct BootFacts {
     pub version: &'static str,
     /// CPUs that run.
     pub cpus: u32,
+    /// CPUs that came from reset as well and are kept from running.
+    pub parked: u32,
     /// Exception level that the image was entered at.
     pub el: u8,
 }

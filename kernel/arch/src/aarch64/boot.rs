@@ -11,7 +11,7 @@ use mastiff_hw::frames::{Kind, frames};
 use mastiff_hw::heap::KernelHeap;
 
 use super::machine::Machine;
-use super::{emergency, exit, firmware, image, memory, mmu, selftest, semihosting, timer};
+use super::{emergency, exit, firmware, image, memory, mmu, reset, selftest, semihosting, timer};
 
 global_asm!(include_str!("entry.S"), start = sym start);
 
@@ -23,7 +23,7 @@ static HEAP: KernelHeap = KernelHeap::new();
 const MAGIC: u32 = 0xd00d_feed;
 const HEADER: u64 = 40;
 /// The boot protocol's limit for the size of a blob.
-const BLOB_MAX: u64 = 2 << 20;
+pub(crate) const BLOB_MAX: u64 = 2 << 20;
 
 /// What the board starts with.
 pub struct Boot {
@@ -33,6 +33,8 @@ pub struct Boot {
     pub tree: Tree,
     /// The exception level that the image was entered at.
     pub el: u8,
+    /// Other CPUs that came from reset with us and are kept from running.
+    pub parked: u32,
     /// When the first Rust code ran.
     pub entered: Instant,
 }
@@ -75,7 +77,7 @@ extern "C" fn start(blob: u64, el: u64) -> ! {
 }
 
 /// Where the blob is, as far as it claims; only its header if it is not one.
-fn blob_at(at: u64) -> Range<u64> {
+pub(crate) fn blob_at(at: u64) -> Range<u64> {
     // SAFETY: the boot protocol has a blob there, and the MMU is off. If the
     // bootloader lied, the fault is reported as any other.
     let (magic, size) = unsafe {
@@ -114,6 +116,10 @@ fn go(blob: Range<u64>, el: u8) -> u8 {
         }
     };
     firmware::find(&tree);
+    let parked = match el {
+        3 => reset::report(&tree),
+        _ => 0,
+    };
     timer::correct(&tree);
     let set_up = memory::set_up(&tree, image::range(blob));
     emergency::find_uart(&tree);
@@ -129,6 +135,7 @@ fn go(blob: Range<u64>, el: u8) -> u8 {
         machine,
         tree,
         el,
+        parked,
         entered,
     })
 }

@@ -1,7 +1,8 @@
 // From the bootloader's jump to the first line of Rust.
 //
 // Entered by the arm64 boot protocol (Linux, Documentation/arch/arm64/booting.rst):
-// EL1 or EL2, MMU off, the tree's address in x0. Until the relocations are done
+// EL1 or EL2, MMU off, the tree's address in x0; or from reset, at EL3, which reset.S
+// brings to the same state. Until the relocations are done
 // nothing here, nor anything called from here, may use an address that is stored
 // in memory.
 //
@@ -25,8 +26,12 @@ _start:
     mov     x19, x0
     mrs     x20, CurrentEL
     ubfx    x20, x20, #2, #2
+    cmp     x20, #3
+    b.eq    from_reset
+entered:
     bl      count_instructions
-    cmp     x20, #2
+    mrs     x0, CurrentEL
+    cmp     x0, #2 << 2
     b.ne    1f
     bl      leave_el2
 1:  mov     x0, #0x0800             // SCTLR_OFF

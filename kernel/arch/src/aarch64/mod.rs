@@ -15,6 +15,7 @@ mod machine;
 mod memory;
 mod mmu;
 mod report;
+mod reset;
 pub mod selftest;
 mod semihosting;
 mod timer;
@@ -24,6 +25,7 @@ pub use counter::{insn_retired, turn};
 pub use exit::{exit, reboot};
 pub use gic::GicCpu;
 pub use machine::Machine;
+pub use reset::Reset;
 pub use timer::CpuTimer;
 
 #[panic_handler]

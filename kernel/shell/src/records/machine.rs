@@ -13,6 +13,8 @@ pub struct BootRecord {
     pub version: &'static str,
     /// CPUs that run.
     pub cpus: u32,
+    /// CPUs that are kept from running since reset.
+    pub parked: u32,
     /// Exception level at entry.
     pub el: u8,
     /// Instructions from entry to the first verified block.

@@ -12,8 +12,12 @@ use crate::records::{
 };
 
 pub fn boot(record: &BootRecord) -> View {
+    let parked = match record.parked {
+        0 => String::new(),
+        parked => format!(" ({parked} parked)"),
+    };
     let mut text = format!(
-        "Mastiff {} on {}, {}, entered at EL{}; {}: {} bound, {} waiting, {} failed\n",
+        "Mastiff {} on {}, {}{parked}, entered at EL{}; {}: {} bound, {} waiting, {} failed\n",
         record.version,
         record.board,
         count(u64::from(record.cpus), "CPU"),

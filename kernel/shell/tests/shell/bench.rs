@@ -83,6 +83,7 @@ impl System for Console {
             board: "bench",
             version: "1.2.3",
             cpus: 1,
+            parked: 3,
             el: 2,
         }
     }

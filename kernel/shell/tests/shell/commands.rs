@@ -563,8 +563,7 @@ fn the_machine_is_told_of() {
         "[    0.000001] first\n[    0.000002] second\n"
     );
     assert_eq!(shows("uptime"), "1.000002 s after entry\n");
-    let boot =
-        "Mastiff 1.2.3 on bench, 1 CPU, entered at EL2; 7 devices: 4 bound, 0 waiting, 0 failed\n";
+    let boot = "Mastiff 1.2.3 on bench, 1 CPU (3 parked), entered at EL2; 7 devices: 4 bound, 0 waiting, 0 failed\n";
     assert_eq!(shows("boot"), boot);
     assert_eq!(shows("sleep 10"), "");
     assert_eq!(shows("echo a  b"), "a b\n");

@@ -10,7 +10,7 @@ use crate::bench::*;
 const FIELDS: &[(&str, &str)] = &[
     (
         "boot",
-        "board version cpus el insn us devices bound waiting failed",
+        "board version cpus parked el insn us devices bound waiting failed",
     ),
     (
         "device",

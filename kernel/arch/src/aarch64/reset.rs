@@ -1,0 +1,175 @@
+//! What only EL3 can set up, for boards whose reset vector is the image's first
+//! instruction: whose interrupts are whose, and the tree in RAM. `reset.S` comes
+//! before this and leaves EL3 after it.
+//!
+//! There is no tree to go by yet, no log and no MMU, and the image's variables are
+//! zeroed afterwards: so the board says where things are, and what went wrong is kept
+//! out of `.bss` until there is somebody to tell.
+
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use aarch64_cpu::registers::ID_AA64PFR0_EL1;
+use log::{error, info};
+use mastiff_dt::Tree;
+use tock_registers::interfaces::Readable;
+
+use super::boot::{BLOB_MAX, blob_at};
+
+global_asm!(
+    include_str!("reset.S"),
+    ram = const offset_of!(Reset, ram),
+    gap = const BLOB_MAX,
+    set_up = sym set_up,
+);
+
+/// What a board's reset vector has to know. The tree goes to the start of RAM, the
+/// image behind it.
+#[repr(C)]
+pub struct Reset {
+    /// Where RAM starts, at a multiple of 2 MiB.
+    pub ram: u64,
+    /// Where the tree is found: there, or in the flash.
+    pub tree: u64,
+    /// GICD_CTLR's address.
+    pub distributor: u64,
+    /// GICR_CTLR's address in the boot CPU's redistributor.
+    pub redistributor: u64,
+    /// GICC_CTLR's address, for a GIC that has no system registers.
+    pub cpu_interface: u64,
+}
+
+impl Reset {
+    /// The board is entered by a boot loader only.
+    pub const NONE: Self = Self {
+        ram: 0,
+        tree: 0,
+        distributor: 0,
+        redistributor: 0,
+        cpu_interface: 0,
+    };
+}
+
+/// How often a register is read at most until it changes.
+const PATIENCE: u32 = 1_000_000;
+
+/// Distributor and redistributor (IHI 0069 §12.9, §12.11); where both have a register
+/// of that name the offset is the same.
+const GICD_CTLR: u64 = 0x0000;
+const GICD_TYPER: u64 = 0x0004;
+const GIC_IGROUPR: u64 = 0x0080;
+const GIC_IGRPMODR: u64 = 0x0d00;
+const GICR_WAKER: u64 = 0x0014;
+const GICR_SGI: u64 = 0x1_0000;
+const CTLR_ARE_S: u32 = 1 << 4;
+const CTLR_ARE_NS: u32 = 1 << 5;
+const CTLR_RWP: u32 = 1 << 31;
+const WAKER_PROCESSOR_SLEEP: u32 = 1 << 1;
+const WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
+/// GICC_PMR (IHI 0048 §4.4.2).
+const GICC_PMR: u64 = 0x0004;
+const LOWEST_PRIORITY: u32 = 0xff;
+
+const FINE: u8 = 1;
+const NO_DISTRIBUTOR: u8 = 2;
+const NO_REDISTRIBUTOR: u8 = 3;
+
+/// How it went. Not zero, so that it is not in `.bss`.
+static OUTCOME: AtomicU8 = AtomicU8::new(FINE);
+
+fn read(at: u64) -> u32 {
+    // SAFETY: a register that the board names, or the first words of a tree; nothing
+    // else runs, and with the MMU off all memory is Device memory.
+    unsafe { (at as *const u32).read_volatile() }
+}
+
+fn write(at: u64, value: u32) {
+    // SAFETY: as for reading.
+    unsafe { (at as *mut u32).write_volatile(value) }
+}
+
+/// Waits until `at` has none of `bits`; notes it where that does not come.
+fn clear(at: u64, bits: u32, otherwise: u8) {
+    if !(0..PATIENCE).any(|_| read(at) & bits == 0) {
+        OUTCOME.store(otherwise, Ordering::Relaxed);
+    }
+}
+
+/// Gives everything to the Non-secure state; the address of the tree.
+extern "C" fn set_up(board: &Reset) -> u64 {
+    let gic = ID_AA64PFR0_EL1.get() >> 24 & 0xf;
+    let lines = (read(board.distributor + GICD_TYPER) & 0x1f) + 1;
+    if gic == 0 {
+        non_secure(board.distributor, lines);
+        // Else the Non-secure state could only set the upper half of the priorities.
+        write(board.cpu_interface + GICC_PMR, LOWEST_PRIORITY);
+    } else {
+        write(board.distributor + GICD_CTLR, CTLR_ARE_S | CTLR_ARE_NS);
+        clear(board.distributor + GICD_CTLR, CTLR_RWP, NO_DISTRIBUTOR);
+        for bank in 1..lines {
+            write(board.distributor + GIC_IGRPMODR + 4 * u64::from(bank), 0);
+        }
+        non_secure(board.distributor, lines);
+        clear(board.distributor + GICD_CTLR, CTLR_RWP, NO_DISTRIBUTOR);
+        wake(board.redistributor);
+        open_cpu_interface();
+    }
+    place_tree(board.tree, board.ram);
+    board.ram
+}
+
+/// Puts all interrupts of `banks` banks of 32 in group 1, which is the Non-secure one.
+fn non_secure(registers: u64, banks: u32) {
+    for bank in 0..banks {
+        write(registers + GIC_IGROUPR + 4 * u64::from(bank), u32::MAX);
+    }
+}
+
+/// Has the redistributor forward interrupts to its CPU, all of them Non-secure.
+fn wake(redistributor: u64) {
+    let waker = redistributor + GICR_WAKER;
+    write(waker, read(waker) & !WAKER_PROCESSOR_SLEEP);
+    clear(waker, WAKER_CHILDREN_ASLEEP, NO_REDISTRIBUTOR);
+    write(redistributor + GICR_SGI + GIC_IGRPMODR, 0);
+    non_secure(redistributor + GICR_SGI, 1);
+}
+
+/// Lets lower levels use the CPU interface's system registers: ICC_SRE_EL3's Enable,
+/// DIB, DFB and SRE (IHI 0069 §12.2.24).
+fn open_cpu_interface() {
+    // SAFETY: the CPU has the register, and nothing uses the interface yet.
+    unsafe { asm!("msr S3_6_C12_C12_5, {}", "isb", in(reg) 0b1111u64, options(nostack)) };
+}
+
+/// Copies the tree to where it stays: the flash may be out of reach from here on.
+fn place_tree(from: u64, to: u64) {
+    if from == to {
+        return;
+    }
+    let blob = blob_at(from);
+    for offset in (0..blob.end - blob.start).step_by(4) {
+        write(to + offset, read(from + offset));
+    }
+}
+
+/// Says how it went, and that other CPUs wait in vain; how many these are.
+pub(crate) fn report(tree: &Tree) -> u32 {
+    match OUTCOME.load(Ordering::Relaxed) {
+        NO_DISTRIBUTOR => error!("GICD_CTLR.RWP stayed 1 after reset: interrupts may not arrive"),
+        NO_REDISTRIBUTOR => {
+            error!("GICR_WAKER.ChildrenAsleep stayed 1 after reset: interrupts may not arrive");
+        }
+        _ => {}
+    }
+    let cpus = tree.root().child("cpus");
+    let cpus = cpus.into_iter().flat_map(|cpus| cpus.children());
+    let is_cpu = |node: &mastiff_dt::Node<'_>| {
+        node.prop("device_type").and_then(|kind| kind.as_str()) == Some("cpu")
+    };
+    let others = cpus.filter(is_cpu).count().saturating_sub(1) as u32;
+    if others > 0 {
+        info!("{others} more CPUs stay parked where they came from reset: no PSCI");
+    }
+    others
+}
