@@ -1,5 +1,6 @@
 """The default story behind another IOMMU: a PCI function on its masters' own bus."""
 
+import json
 import re
 
 import pytest
@@ -17,9 +18,12 @@ EVENTS = "-trace virtio_iommu_set_config -trace virtio_iommu_attach"
 def behind(boot):
     """`behind(...)` boots with a virtio-iommu at 00:03.0; `options` are its own."""
 
-    def start(options="", machine=GICV3, qemu_args="", **rest):
-        device = f"-device virtio-iommu-pci,bus=pcie.0,addr=3{options} {qemu_args}"
-        return boot(machine=machine, qemu_args=device, **rest)
+    def start(options="", machine=GICV3, qemu_args="", reserved=None, **rest):
+        device = f"virtio-iommu-pci,bus=pcie.0,addr=3{options}"
+        if reserved:
+            properties = {"driver": "virtio-iommu-pci", "bus": "pcie.0", "addr": "3", "reserved-regions": reserved}
+            device = f"'{json.dumps(properties)}'"
+        return boot(machine=machine, qemu_args=f"-device {device} {qemu_args}", **rest)
 
     return start
 
@@ -104,6 +108,37 @@ def test_bypass_ends_before_anything_is_attached(behind):
     assert traced[0] == ("set_config", "bypass=0x0")
     assert [what for what, _ in traced].count("attach") == 2
     assert not [words for what, words in traced if what == "set_config" and words != "bypass=0x0"]
+
+
+def test_doorbells_that_it_lets_through_are_not_mapped(behind):
+    # QEMU keeps the page for messages of the ITS, or the GICv2m frame.
+    for machine, first in ((GICV3, 0x809_0000), ("virt,gic-version=2", 0x802_0000)):
+        booted = behind(machine=machine, run=f"ste {VIOMMU} {EDU_STREAM}; dma verify; domains")
+        assert booted.status == 0
+        entry, = booted.records("entry")
+        fields = {field["name"]: field["value"] for part in entry["parts"] for field in part["fields"]}
+        assert fields["MSI first"] == first
+        assert fields["mappings"] == 0
+        # It heard of the end of its transfers all the same.
+        assert all(dma["ok"] for dma in booted.records("dma"))
+
+
+def test_addresses_that_it_reserves_are_nobodys(behind, disk):
+    # Those that the NVMe is given first. Where there is an ITS, QEMU reserves its page
+    # only, whatever the command line says.
+    first, last = 1 << 40, (1 << 41) - 1
+    options = {"machine": f"{GICV3},its=off", "devices": ["nvme"]}
+    free, = [dma for dma in behind(**options).records("dma") if dma["op"] == "verify"]
+    assert first <= free["iova"] <= last
+    booted = behind(reserved=[f"{first:#x}:{last:#x}:0"], **options)
+    assert booted.status == 0
+    assert booted.digest() == sha256(disk)
+    for dma in booted.records("dma"):
+        assert not first <= dma["iova"] <= last
+    booted = behind(reserved=[f"{first:#x}:{last:#x}:0"], run=f"ste {VIOMMU} {NVME_STREAM}", **options)
+    entry, = booted.records("entry")
+    fields = {field["name"]: field["value"] for part in entry["parts"] for field in part["fields"]}
+    assert (fields["RESV first"], fields["RESV last"]) == (first, last)
 
 
 def test_a_fault_is_decoded(behind):

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{
-    Domain, DumpPart, EntryDump, Iommu, Limits, Permission, Status, WalkStep,
+    Domain, DumpPart, EntryDump, Iommu, Limits, Permission, Reserved, Status, WalkStep,
 };
 use mastiff_core::platform::Platform;
 
@@ -50,6 +50,10 @@ impl<P: Platform> Iommu for Published<P> {
 
     fn block(&self, stream: StreamId) -> Result<(), Fault> {
         self.0.block(stream.0)
+    }
+
+    fn reserved(&self, stream: StreamId) -> Result<Vec<Reserved>, Fault> {
+        self.0.reserved(stream.0)
     }
 
     fn status(&self) -> Status {

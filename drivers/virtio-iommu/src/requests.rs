@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 
 use mastiff_core::dma::Dma;
 use mastiff_core::error::Fault;
+use mastiff_core::iommu::Reserved;
 use mastiff_core::platform::Platform;
 
 use crate::patience;
 use crate::queue::{Piece, Queue, Shared};
-use crate::spec::property::{self, Reserved};
+use crate::spec::property;
 use crate::spec::request::{LONGEST, Request, TAIL};
 use crate::transport::{Doorbell, Transport};
 

@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 
 use mastiff_core::addr::Iova;
 use mastiff_core::error::Fault;
+use mastiff_core::iommu::Reserved;
 use mastiff_core::platform::Platform;
 
 use crate::agreed::Agreed;
 use crate::ids::Ids;
 use crate::mappings::{Mapping, Mappings};
 use crate::requests::Requests;
-use crate::spec::property::Reserved;
 use crate::spec::request::Request;
 
 /// A domain. The device has it only while an endpoint is attached.

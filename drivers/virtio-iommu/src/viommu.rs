@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use mastiff_core::addr::{Iova, PhysAddr};
 use mastiff_core::dma::Dma;
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{FaultLog, Permission};
+use mastiff_core::iommu::{FaultLog, Permission, Reserved};
 use mastiff_core::platform::Platform;
 use mastiff_dt::NodeId;
 use spin::{Mutex, Once};
@@ -177,7 +177,7 @@ impl<P: Platform> Viommu<P> {
         if state.endpoints.get(&endpoint) == Some(&domain) {
             return Ok(());
         }
-        let reserved = self.reserved(state, endpoint)?;
+        let reserved = self.ask_reserved(state, endpoint)?;
         let space = state.space(domain)?;
         space.admit(&reserved)?;
         let bypass = space.bypass;
@@ -218,12 +218,16 @@ impl<P: Platform> Viommu<P> {
         )
     }
 
-    /// What an endpoint does not send through its domain; the device is asked once.
-    fn reserved(
-        &self,
-        state: &mut State<P>,
-        endpoint: u32,
-    ) -> Result<Vec<crate::spec::property::Reserved>, Fault> {
+    /// What an endpoint does not send through its domain.
+    pub fn reserved(&self, endpoint: u32) -> Result<Vec<Reserved>, Fault> {
+        match self.is_running()? {
+            true => self.ask_reserved(&mut self.state.lock(), endpoint),
+            false => Err(Fault::Revoked),
+        }
+    }
+
+    /// The device is asked once for every endpoint.
+    fn ask_reserved(&self, state: &mut State<P>, endpoint: u32) -> Result<Vec<Reserved>, Fault> {
         if let Some(known) = state.reserved.get(&endpoint) {
             return Ok(known.clone());
         }

@@ -12,6 +12,7 @@ use mastiff_core::bus::{BusFunction, Child, PciId};
 use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::{DmaSetup, Engine};
 use mastiff_core::error::Fault;
+use mastiff_core::iommu::Reserved;
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
 use mastiff_dt::build::TreeBuilder;
@@ -19,6 +20,7 @@ use mastiff_dt::{InterruptSpec, PropError};
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_driver::{Do, FakeDriver};
 use mastiff_testkit::fake_iommu::FakeIommu;
+use mastiff_testkit::irq::MsiFrame;
 
 /// A function that knows whether it was let through before its stream was attached.
 struct Function {
@@ -237,59 +239,9 @@ fn addresses_that_the_bus_keeps_for_devices_are_not_handed_out() {
     assert_eq!(state(&engine, "00:01.0"), "bound");
 }
 
-#[test]
-fn a_doorbell_is_mapped_for_the_device_and_its_message_names_the_mapping() {
-    let bench = Bench::new();
-    let frame = bench.sim.add_msi_frame(0x802_0000, 80, 4);
-    let msi = frame.clone();
-    let publish = Do::Publish(Box::new(move || Service::Msi(msi.clone())));
-    let frames = FakeDriver::new(
-        "msi",
-        &[Match::compatible("test,msi")],
-        vec![publish],
-        &bench.diary,
-    );
-    let tree = iommu(base())
-        .node("msi@8020000", |n| {
-            n.compatible(&["test,msi"]).u32("#msi-cells", 1).phandle(4)
-        })
-        .node("bus@0", |n| {
-            n.compatible(&["test,bus"])
-                .flag("dma-coherent")
-                .cells("iommu-map", &ONE_TO_ONE)
-                .cells("msi-map", &[0, 4, 0, 0x100])
-        });
-    let (bus, made) = bus(&bench, &[found("00:01.0", 8)]);
-    let function = function_driver(&bench, vec![Do::Interrupt]);
-    let mut engine = bench.start(tree, &[function, bus, frames, bench.iommu_driver(vec![])]);
-    assert_eq!(
-        state(&engine, "00:01.0"),
-        "bound",
-        "{:?}",
-        why(&engine, "00:01.0")
-    );
-    let address = made[0].message.load(Ordering::SeqCst);
-    assert_ne!(
-        u64::from(address) & !0xfff,
-        0x802_0000,
-        "an IOVA, not the doorbell itself"
-    );
-    let mapped = made[0].address.load(Ordering::SeqCst);
-    assert!(
-        mapped < 1 << 32,
-        "a message may have 32 address bits: {mapped:#x}"
-    );
-    assert_eq!(frame.used().len(), 1);
-    engine.unbind("00:01.0").unwrap();
-    assert_eq!(made[0].message.load(Ordering::SeqCst), 0);
-    assert!(frame.used().is_empty());
-}
-
-#[test]
-fn a_function_whose_message_cannot_be_set_up_gets_no_message() {
-    let bench = Bench::new();
-    // One vector for two functions; neither has a wired interrupt.
-    let frame = bench.sim.add_msi_frame(0x802_0000, 80, 1);
+/// A machine with a frame of `vectors` messages, for one function at stream 8.
+fn with_frame(bench: &Bench, vectors: u32) -> (TreeBuilder, Arc<MsiFrame>, &'static FakeDriver) {
+    let frame = bench.sim.add_msi_frame(DOORBELL, 80, vectors);
     let msi = frame.clone();
     let publish = Do::Publish(Box::new(move || Service::Msi(msi.clone())));
     let id = Match::compatible("test,msi");
@@ -304,6 +256,76 @@ fn a_function_whose_message_cannot_be_set_up_gets_no_message() {
                 .cells("iommu-map", &ONE_TO_ONE)
                 .cells("msi-map", &[0, 4, 0, 0x100])
         });
+    (tree, frame, frames)
+}
+
+const DOORBELL: u64 = 0x802_0000;
+
+#[test]
+fn a_doorbell_is_mapped_for_the_device_and_its_message_names_the_mapping() {
+    let bench = Bench::new();
+    let (tree, frame, frames) = with_frame(&bench, 4);
+    let (bus, made) = bus(&bench, &[found("00:01.0", 8)]);
+    let function = function_driver(&bench, vec![Do::Interrupt]);
+    let mut engine = bench.start(tree, &[function, bus, frames, bench.iommu_driver(vec![])]);
+    assert_eq!(
+        state(&engine, "00:01.0"),
+        "bound",
+        "{:?}",
+        why(&engine, "00:01.0")
+    );
+    let address = made[0].message.load(Ordering::SeqCst);
+    assert_ne!(
+        u64::from(address) & !0xfff,
+        DOORBELL,
+        "an IOVA, not the doorbell itself"
+    );
+    let mapped = made[0].address.load(Ordering::SeqCst);
+    assert!(
+        mapped < 1 << 32,
+        "a message may have 32 address bits: {mapped:#x}"
+    );
+    assert_eq!(frame.used().len(), 1);
+    engine.unbind("00:01.0").unwrap();
+    assert_eq!(made[0].message.load(Ordering::SeqCst), 0);
+    assert!(frame.used().is_empty());
+}
+
+#[test]
+fn a_doorbell_that_the_iommu_lets_through_is_written_to_directly() {
+    // Where such writes go nowhere, where they ring another doorbell, and this one's.
+    let regions = [
+        (DOORBELL, false, true),
+        (DOORBELL + 0x1000, true, true),
+        (DOORBELL, true, false),
+    ];
+    for (first, doorbell, mapped) in regions {
+        let bench = Bench::new();
+        let last = first + 0xfff;
+        let region = Reserved {
+            first,
+            last,
+            doorbell,
+        };
+        bench.iommu.reserve(8, region);
+        let (tree, _, frames) = with_frame(&bench, 1);
+        let (bus, made) = bus(&bench, &[found("00:01.0", 8)]);
+        let function = function_driver(&bench, vec![Do::Interrupt]);
+        let engine = bench.start(tree, &[function, bus, frames, bench.iommu_driver(vec![])]);
+        assert_eq!(state(&engine, "00:01.0"), "bound");
+        let address = made[0].address.load(Ordering::SeqCst);
+        assert_eq!(address & !0xfff != DOORBELL, mapped, "{region}");
+        assert_eq!(bench.counts().mappings, usize::from(mapped), "{region}");
+        let written = bench.sim.port().write(8, address, &80u32.to_le_bytes());
+        assert_eq!(written, Ok(()), "{region}");
+    }
+}
+
+#[test]
+fn a_function_whose_message_cannot_be_set_up_gets_no_message() {
+    let bench = Bench::new();
+    // One vector for two functions; neither has a wired interrupt.
+    let (tree, _, frames) = with_frame(&bench, 1);
     let (bus, _) = bus(&bench, &[found("00:01.0", 8), found("00:02.0", 16)]);
     let function = function_driver(&bench, vec![Do::Interrupt]);
     let engine = bench.start(tree, &[function, bus, frames, bench.iommu_driver(vec![])]);

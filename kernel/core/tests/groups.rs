@@ -7,7 +7,7 @@ use mastiff_core::addr::StreamId;
 use mastiff_core::driver::Driver;
 use mastiff_core::engine::DmaSetup;
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::Limits;
+use mastiff_core::iommu::{Limits, Reserved};
 use mastiff_core::policy::Policy;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_driver::Do;
@@ -218,4 +218,62 @@ fn what_firmware_mapped_for_a_member_goes_with_it_and_counts_as_reachable() {
     engine.unbind("/b@2").unwrap();
     assert_eq!(reach(&engine), 20 << 10);
     assert_eq!(bench.counts().mappings, 1);
+}
+
+/// An IOMMU with room for 15 pages, of which a stream does not send eight through its
+/// domain.
+fn narrow(stream: u32) -> Bench {
+    let mut bench = Bench::new();
+    bench.iommu = FakeIommu::new(Limits {
+        aperture: 0xffff,
+        streams: 1 << 5,
+        page: mastiff_core::addr::PAGE,
+    });
+    for (first, doorbell) in [(0x4000, false), (0x8000, true)] {
+        let last = first + 0x3fff;
+        let region = Reserved {
+            first,
+            last,
+            doorbell,
+        };
+        bench.iommu.reserve(stream, region);
+    }
+    bench
+}
+
+#[test]
+fn what_an_iommu_reserves_is_never_handed_out() {
+    for (stream, fits) in [(5, 7), (6, 15)] {
+        for (pages, expected) in [(fits, "bound"), (fits + 1, "failed")] {
+            let bench = narrow(stream);
+            let script = (0..pages).map(|_| Do::Alloc(4096)).collect();
+            let tree = master(iommu(base()), "a@1", &[1, 5]);
+            let drivers: [&'static dyn Driver<Sim>; 2] =
+                [bench.master_driver(script), bench.iommu_driver(vec![])];
+            let engine = bench.start(tree, &drivers);
+            assert_eq!(state(&engine, "/a@1"), expected, "{pages} pages");
+        }
+    }
+}
+
+#[test]
+fn s11_a_new_members_reserved_addresses_must_be_free_and_the_others_go_on() {
+    // Pages are handed out from below: the fourth is the first that is reserved to the
+    // second member's own stream.
+    for (pages, joins) in [(3, true), (4, false)] {
+        let bench = narrow(6);
+        let script = (0..pages).map(|_| Do::Alloc(4096)).collect();
+        let tree = master(master(iommu(base()), "a@1", &[1, 5]), "b@2", &[1, 5, 1, 6]);
+        let drivers: [&'static dyn Driver<Sim>; 2] =
+            [bench.master_driver(script), bench.iommu_driver(vec![])];
+        let engine = bench.start(tree, &drivers);
+        assert_eq!(state(&engine, "/a@1"), "bound");
+        let (attached, mappings) = if joins { (2, 6) } else { (1, 4) };
+        assert_eq!(bench.counts().attached, attached);
+        assert_eq!(bench.counts().mappings, mappings);
+        if !joins {
+            let chain = why(&engine, "/b@2");
+            assert!(chain[0].contains("a reserved range is in use"), "{chain:?}");
+        }
+    }
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Domain, EntryDump, Iommu, Limits, Permission, Status, WalkStep};
+use mastiff_core::iommu::{
+    Domain, EntryDump, Iommu, Limits, Permission, Reserved, Status, WalkStep,
+};
 
 use crate::breach;
 use crate::bus::{DmaTranslator, Shared};
@@ -32,6 +34,7 @@ struct Inner {
     next: u32,
     domains: BTreeMap<u32, Table>,
     streams: BTreeMap<u32, u32>,
+    reserved: BTreeMap<u32, Vec<Reserved>>,
     counts: Counts,
     aborted: Vec<Aborted>,
 }
@@ -105,6 +108,13 @@ impl FakeIommu {
     /// What the simulated machine sends streams through.
     pub fn translator(&self) -> Shared<Self> {
         Arc::new(Mutex::new(self.clone()))
+    }
+
+    /// Keeps addresses of a stream for itself: they do not go through a domain, and
+    /// may not be mapped in one that the stream goes through.
+    pub fn reserve(&self, stream: u32, region: Reserved) {
+        let mut inner = lock(&self.shared.inner);
+        inner.reserved.entry(stream).or_default().push(region);
     }
 
     /// What can be made to fail.
@@ -191,6 +201,11 @@ impl Iommu for FakeIommu {
         Ok(())
     }
 
+    fn reserved(&self, stream: StreamId) -> Result<Vec<Reserved>, Fault> {
+        let inner = lock(&self.shared.inner);
+        Ok(inner.reserved.get(&stream.0).cloned().unwrap_or_default())
+    }
+
     fn status(&self) -> Status {
         let counts = self.counts();
         Status {
@@ -231,7 +246,10 @@ impl DmaTranslator for FakeIommu {
         let mut inner = lock(&self.shared.inner);
         let domain = inner.streams.get(&stream);
         let table = domain.and_then(|id| inner.domains.get(id));
-        let pa = table.and_then(|table| table.translate(addr, write));
+        let pa = table.and_then(|table| match inner.reserved_at(stream, addr) {
+            Some(region) => (region.doorbell && write).then_some(addr),
+            None => table.translate(addr, write),
+        });
         if pa.is_none() {
             inner.aborted.push(Aborted {
                 stream,
@@ -240,6 +258,22 @@ impl DmaTranslator for FakeIommu {
             });
         }
         pa
+    }
+}
+
+impl Inner {
+    /// The region that an address of a stream lies in.
+    fn reserved_at(&self, stream: u32, addr: u64) -> Option<&Reserved> {
+        let mut regions = self.reserved.get(&stream)?.iter();
+        regions.find(|region| (region.first..=region.last).contains(&addr))
+    }
+
+    /// Whether some stream of a domain does not send all of `first..=last` through it.
+    fn keeps(&self, domain: u32, first: u64, last: u64) -> bool {
+        let streams = self.streams.iter().filter(|(_, other)| **other == domain);
+        let regions = streams.flat_map(|(stream, _)| self.reserved.get(stream));
+        let clash = |region: &Reserved| region.first <= last && first <= region.last;
+        regions.flatten().any(clash)
     }
 }
 
@@ -303,6 +337,7 @@ impl Domain for FakeDomain {
         }
         let mut inner = lock(&self.iommu.shared.inner);
         inner.counts.maps += 1;
+        let kept = inner.keeps(self.id, iova.0, iova.0 + (len - 1));
         let Some(table) = inner.domains.get_mut(&self.id) else {
             unreachable!("a domain lives as long as its handle");
         };
@@ -315,6 +350,9 @@ impl Domain for FakeDomain {
             table.maps.insert(iova.0, (pa.0, len, access));
         }
         drop(inner);
+        if kept {
+            breach(&format!("{iova}+{len:#x} is mapped over a reserved region"));
+        }
         if identity {
             breach("an identity domain is mapped into");
         }

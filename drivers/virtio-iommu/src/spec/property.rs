@@ -1,6 +1,6 @@
 //! Properties of an endpoint, as PROBE gives them (virtio §5.13.6.8).
 
-use core::fmt;
+use mastiff_core::iommu::Reserved;
 
 use super::word64;
 
@@ -12,24 +12,6 @@ const TYPE: u16 = 0xfff;
 const HEAD: usize = 4;
 /// Bytes of the value of a memory property.
 const MEMORY: usize = 20;
-
-/// Input addresses that an endpoint does not send through its domain.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Reserved {
-    /// First address.
-    pub first: u64,
-    /// Last address.
-    pub last: u64,
-    /// Whether what is written there raises interrupts; else it goes nowhere.
-    pub doorbell: bool,
-}
-
-impl fmt::Display for Reserved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.doorbell { "for MSI" } else { "reserved" };
-        write!(f, "{:#x} to {:#x} ({what})", self.first, self.last)
-    }
-}
 
 /// The memory properties in the buffer that the device filled. Properties of other
 /// types are passed over; one that does not fit ends the list, as the empty one does.

@@ -5,12 +5,13 @@ use std::vec;
 use std::vec::Vec;
 
 use mastiff_core::error::Fault;
+use mastiff_core::iommu::Reserved;
 use proptest::prelude::*;
 
 use super::event::Event;
 use super::feature::Features;
 use super::pci::{Place, Places};
-use super::property::{Reserved, reserved};
+use super::property::reserved;
 use super::request::{MAP_MMIO, MAP_READ, MAP_WRITE, Request};
 use super::ring::Layout;
 

@@ -9,4 +9,5 @@ mod events;
 mod lifetime;
 mod model;
 mod order;
+mod reserved;
 mod translate;

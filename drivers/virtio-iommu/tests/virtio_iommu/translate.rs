@@ -175,40 +175,6 @@ fn an_identity_domain() {
     bench.check_all_served();
 }
 
-fn reserve(subtype: u8, first: u64, last: u64) -> Vec<u8> {
-    let head = [1, 0, 20, 0, subtype, 0, 0, 0];
-    [&head[..], &first.to_le_bytes(), &last.to_le_bytes()].concat()
-}
-
-#[test]
-fn what_the_device_keeps_for_itself_is_not_mapped() {
-    let bench = Bench::prepared(|model| {
-        model.properties = reserve(1, 0x808_0000, 0x809_ffff);
-        model.properties.extend(reserve(0, 0x10_0000, 0x10_ffff));
-    });
-    let domain = bench.attached();
-    let pa = bench.page();
-    for iova in [0x808_0000, 0x809_f000, 0x10_f000] {
-        let refused = domain.map(Iova(iova), pa, 0x1000, Permission::Read);
-        let text = refused.unwrap_err().to_string();
-        assert!(
-            text.contains(&format!("IOVA {iova:#x} cannot be mapped")),
-            "{text}"
-        );
-    }
-    bench.map(&domain, 0x80a_0000);
-    let entry = bench.iommu().describe(STREAM).unwrap();
-    let fields = &entry.parts[0].fields;
-    assert!(fields.contains(&("MSI first", 0x808_0000)), "{fields:?}");
-    assert!(fields.contains(&("RESV last", 0x10_ffff)), "{fields:?}");
-    // The other way round: mapped before the endpoint came.
-    let other = bench.domain();
-    bench.map(&other, 0x10_0000);
-    assert!(other.attach(OTHER).is_err());
-    assert_eq!(bench.read(OTHER, 0x10_0000), Err(BusError::Aborted));
-    bench.check_all_served();
-}
-
 #[test]
 fn domain_ids_are_the_devices_and_come_back() {
     let bench = Bench::prepared(|model| model.domains = (5, 8));

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use crate::addr::{Iova, PAGE};
 use crate::error::Fault;
+use crate::iommu::Reserved;
 
 /// Sizes from one page to 2^36 pages: 48-bit addresses.
 const CLASSES: usize = 37;
@@ -22,6 +23,15 @@ pub struct Hole {
     pub first: u64,
     /// Last address.
     pub last: u64,
+}
+
+impl From<&Reserved> for Hole {
+    fn from(region: &Reserved) -> Self {
+        Self {
+            first: region.first,
+            last: region.last,
+        }
+    }
 }
 
 /// The free and used addresses of a domain.

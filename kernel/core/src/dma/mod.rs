@@ -107,7 +107,7 @@ impl<P: Platform> Lease<P> {
                 // Below 4 GiB in any case: a function may have all address bits for
                 // its data and 32 of them for its messages (PCI 6.8.1).
                 let limit = inner.limit().min(u64::from(u32::MAX));
-                group.doorbell(pa, limit).map(|iova| iova.0)
+                group.doorbell(&inner.device, pa, limit).map(|iova| iova.0)
             }
             Path::Direct(_) | Path::Identity(..) => Ok(match &self.function {
                 Some(function) => function.bus_address(pa),

@@ -13,7 +13,7 @@ use mastiff_dt::NodeId;
 use spin::Mutex;
 
 use super::streams::{StreamKey, Streams};
-use super::{Domain, Iommu, Permission};
+use super::{Domain, Iommu, Permission, Reserved};
 use crate::addr::{Iova, PAGE, PhysAddr, StreamId};
 use crate::dma::{Hole, IovaSpace};
 use crate::error::Fault;
@@ -73,6 +73,19 @@ struct Member {
     name: Box<str>,
     keys: Vec<StreamKey>,
     kept: Vec<Arc<Kept>>,
+    // What its streams do not send through the domain.
+    reserved: Vec<Vec<Reserved>>,
+}
+
+impl Member {
+    /// Whether a write to a doorbell passes untranslated, whichever stream it carries.
+    fn rings_directly(&self, pa: PhysAddr) -> bool {
+        let covers = |of_stream: &Vec<Reserved>| {
+            let mut doorbells = of_stream.iter().filter(|region| region.doorbell);
+            doorbells.any(|region| (region.first..=region.last).contains(&pa.0))
+        };
+        self.reserved.iter().all(covers)
+    }
 }
 
 /// A mapping that firmware made, for as long as a member uses it.
@@ -171,12 +184,16 @@ impl Group {
                 }
             }
         }
-        group.space.lock().exclude(joining.holes)?;
+        let reserved = reserved(joining.behind)?;
+        let mut holes = joining.holes.to_vec();
+        holes.extend(reserved.iter().flatten().map(Hole::from));
+        group.space.lock().exclude(&holes)?;
         live.attachments.append(&mut attached);
         live.members.push(Member {
             name: joining.device.into(),
             keys: keys.clone(),
             kept,
+            reserved,
         });
         drop(live);
         streams.set_group(&keys, joining.isolation, &Arc::downgrade(&group));
@@ -324,12 +341,13 @@ impl Group {
         Ok(())
     }
 
-    /// The address at which members write to raise an interrupt: the doorbell is a
-    /// target of their DMA like any other and needs a mapping.
-    pub(crate) fn doorbell(&self, pa: PhysAddr, limit: u64) -> Result<Iova, Fault> {
+    /// The address at which member `device` writes to raise an interrupt: the doorbell
+    /// is a target of its DMA like any other and needs a mapping, unless the IOMMU lets
+    /// such writes pass.
+    pub(crate) fn doorbell(&self, device: &str, pa: PhysAddr, limit: u64) -> Result<Iova, Fault> {
         let size = self.page;
         let (page, offset) = (pa.0 & !(size - 1), pa.0 & (size - 1));
-        if self.identity {
+        if self.identity || pa.0 <= limit && self.rings_directly(device, pa) {
             return Ok(Iova(pa.0));
         }
         let mut doorbells = self.doorbells.lock();
@@ -345,6 +363,12 @@ impl Group {
             }
         };
         Ok(iova.add(offset))
+    }
+
+    fn rings_directly(&self, device: &str, pa: PhysAddr) -> bool {
+        let live = self.live.lock();
+        let mut same = live.members.iter().filter(|member| &*member.name == device);
+        same.any(|member| member.rings_directly(pa))
     }
 
     /// Splits the address space so that a member limited to `limit` is served
@@ -390,5 +414,15 @@ fn keys(behind: &[Behind]) -> Vec<StreamKey> {
     behind
         .iter()
         .flat_map(|behind| behind.streams.iter().map(|&stream| (behind.node, stream)))
+        .collect()
+}
+
+/// What each of a device's streams does not send through its domain.
+fn reserved(behind: &[Behind]) -> Result<Vec<Vec<Reserved>>, Fault> {
+    let streams = behind
+        .iter()
+        .flat_map(|behind| behind.streams.iter().map(|&stream| (&behind.iommu, stream)));
+    streams
+        .map(|(iommu, stream)| iommu.reserved(stream))
         .collect()
 }

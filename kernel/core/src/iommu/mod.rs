@@ -19,6 +19,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::addr::{Iova, PhysAddr, StreamId};
 use crate::error::Fault;
@@ -34,6 +35,12 @@ pub trait Iommu: Send + Sync {
     /// Aborts everything from `stream`. When this returns `Ok` no transaction of
     /// the stream reaches memory; on an error one still may.
     fn block(&self, stream: StreamId) -> Result<(), Fault>;
+    /// Input addresses that `stream` does not send through a domain. None of them is
+    /// handed out to a group that it is in.
+    fn reserved(&self, stream: StreamId) -> Result<Vec<Reserved>, Fault> {
+        let _ = stream;
+        Ok(Vec::new())
+    }
     /// Counters and features, for people.
     fn status(&self) -> Status;
     /// The streams that do not abort.
@@ -52,6 +59,25 @@ pub struct Limits {
     /// What addresses and lengths of mappings are multiples of, a power of two: a
     /// page or more.
     pub page: u64,
+}
+
+/// Input addresses that a stream does not send through its domain.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Reserved {
+    /// First address.
+    pub first: u64,
+    /// Last address.
+    pub last: u64,
+    /// Whether what is written there raises interrupts, untranslated; else it goes
+    /// nowhere.
+    pub doorbell: bool,
+}
+
+impl fmt::Display for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.doorbell { "for MSI" } else { "reserved" };
+        write!(f, "{:#x} to {:#x} ({what})", self.first, self.last)
+    }
 }
 
 /// Counters and features of an IOMMU.

@@ -138,8 +138,22 @@ impl SimViommu {
     /// The machine's power was off.
     pub fn lose_power(&mut self) {
         self.registers = registers::Registers::default();
-        *lock(&self.tables) = Tables::at_power_on();
+        let mut tables = lock(&self.tables);
+        *tables = Tables {
+            reserved: std::mem::take(&mut tables.reserved),
+            ..Tables::at_power_on()
+        };
+        drop(tables);
         self.due = None;
+    }
+
+    /// Keeps addresses of all endpoints for itself: writes there are messages, or all
+    /// that goes there is lost (virtio §5.13.6.8.2).
+    pub fn reserve(&mut self, first: u64, last: u64, messages: bool) {
+        let head = [1, 0, 20, 0, messages.into(), 0, 0, 0];
+        let property = [&head[..], &first.to_le_bytes(), &last.to_le_bytes()];
+        self.properties.extend(property.concat());
+        lock(&self.tables).reserved.push((first, last, messages));
     }
 
     /// Met an error, as with a broken ring.

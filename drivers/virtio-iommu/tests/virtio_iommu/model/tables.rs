@@ -38,6 +38,9 @@ pub struct Tables {
     /// Accesses that went through without a domain.
     pub bypassed: u32,
     pub granule: u64,
+    /// What no endpoint sends through its domain: first and last address, and whether
+    /// writes there are messages.
+    pub reserved: Vec<(u64, u64, bool)>,
 }
 
 impl Tables {
@@ -50,6 +53,7 @@ impl Tables {
             faults: VecDeque::new(),
             bypassed: 0,
             granule: 0x1000,
+            reserved: Vec::new(),
         }
     }
 
@@ -159,6 +163,11 @@ impl Tables {
         let domain = &self.domains[domain];
         if domain.bypass {
             return Some(address);
+        }
+        let mut regions = self.reserved.iter();
+        let region = regions.find(|(first, last, _)| (*first..=*last).contains(&address));
+        if let Some((_, _, message)) = region {
+            return (*message && write).then_some(address);
         }
         let need = if write { WRITE } else { READ };
         let found = domain.mappings.range(..=address).next_back();
