@@ -8,7 +8,7 @@ variables := BOARD VIA QEMU SMP MEM DISK DISK_WRITE DTB OVERLAYS BOOTARGS RUN \
 	MACHINE CPU DEVICES QEMU_ARGS TIMEOUT KERNEL
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables of run and test: $(wordlist 1,11,$(variables))"
 	@echo "$(wordlist 12,99,$(variables)); scripts/qemu --help explains them."
@@ -18,6 +18,9 @@ help: ## list these commands
 
 setup: ## bring everything that the other commands need
 	@scripts/setup
+
+setup-qemu-new: ## bring a newer QEMU beside the system's, for QEMU=
+	@scripts/setup qemu-new
 
 run: ## build, boot on QEMU, do the main job; ends with the firmware's status [1]
 run: .boot
@@ -70,4 +73,4 @@ $(shell test -e $(make_exit) || { mkdir -p $(dir $(make_exit)) && \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup plan run test bench check image clean .boot
+.PHONY: help setup setup-qemu-new plan run test bench check image clean .boot

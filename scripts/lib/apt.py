@@ -174,6 +174,20 @@ class Apt:
         if result.returncode != 0:
             raise Usage(f"could not unpack {package}: {last_line(result.stdout)}")
 
+    def closure(self, package, release):
+        """Downloads a package and all that it depends on, as if nothing were installed;
+        their files, which go with apt's cache. The release has precedence."""
+        nothing = HOME / "nothing-installed"
+        nothing.touch()
+        archives = HOME / "cache" / "archives"
+        for old in archives.glob("*.deb"):
+            old.unlink()
+        result = self.get("install", "-qy", "--no-install-recommends", "--download-only",
+                          f"-oDir::State::status={nothing}", f"-t{release}", package)
+        if result.returncode != 0:
+            raise Usage(f"apt-get could not download {package}: {last_line(result.stdout)}")
+        return sorted(archives.glob("*.deb"))
+
 
 def can_install():
     """Whether packages can be installed at all: apt, and the right to."""
