@@ -55,7 +55,8 @@ def dump(command):
         line[line.index("-M") + 1] += f",dumpdtb={path}"
         result = run(*line)
         if not path.exists():
-            raise Usage(f"QEMU made no tree: {(result.stdout.strip() or 'it said nothing').splitlines()[0]}")
+            said = [line for line in result.stdout.splitlines() if line and "warning:" not in line]
+            raise Usage(f"QEMU made no tree: {said[0] if said else 'it said nothing'}")
         return packed(path.read_bytes())
 
 

@@ -75,7 +75,8 @@ class BoundedQEMUDriver(QEMUDriver):
 
     def _continue(self):
         try:
-            self.monitor_command("cont")
+            # Past labgrid's record of steps, which is for one thread.
+            self.qmp.execute("cont")
         except (QMPError, OSError, ValueError):
             # A short boot is over, and QEMU with it, before the answer.
             pass

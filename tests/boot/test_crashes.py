@@ -95,7 +95,8 @@ def test_crash_with_nobody_to_tell_ends_all_the_same(boot, tmp_path, crash):
 
 
 def test_crash_before_there_is_an_address_space(boot, tmp_path):
-    options = raw_options(tmp_path, IMAGE, b"")
+    # No tree is read; an empty file is none that QEMU would load.
+    options = raw_options(tmp_path, IMAGE, bytes(4))
     stub = (tmp_path / "stub.bin").read_bytes()
     # movz x0, #(NOTHING >> 16), lsl #16, in place of the stub's last jump, then the jump.
     stub = stub[:-4] + struct.pack("<I", 0xD280_0000 | 1 << 21 | NOTHING >> 16 << 5) + stub[-4:]
