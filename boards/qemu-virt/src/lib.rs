@@ -18,6 +18,7 @@ use mastiff_fixed_factor_clock::FixedFactorClock;
 use mastiff_gic::Gic;
 use mastiff_gpio_gate_clock::GpioGateClock;
 use mastiff_gpio_power_domain::GpioPowerDomain;
+use mastiff_iommu_testdev::IommuTestdev;
 use mastiff_nvme::Nvme;
 use mastiff_pcie::Pcie;
 use mastiff_pl011::Pl011;
@@ -49,6 +50,7 @@ impl<M: Machine, C: Cpu> Drivers<M, C> {
         &Nvme,
         &Edu,
         &EduManaged,
+        &IommuTestdev,
         &Pcie,
         &Pl011,
         &C::TIMER,

@@ -180,6 +180,17 @@ impl DmaPort<'_> {
         Ok(())
     }
 
+    /// Reads by physical address.
+    pub fn peek(&self, pa: u64, to: &mut [u8]) -> Result<(), BusError> {
+        for (pa, range) in pages(pa, to.len()) {
+            if !self.machine.memory.is_ram(pa) {
+                return Err(BusError::Nowhere { pa });
+            }
+            self.machine.memory.device_read(pa, &mut to[range]);
+        }
+        Ok(())
+    }
+
     /// Writes as `stream`. What is not RAM is a register, as an interrupt's
     /// doorbell is.
     pub fn write(&mut self, stream: u32, addr: u64, from: &[u8]) -> Result<(), BusError> {

@@ -11,7 +11,7 @@
 //! - [`bus`]: simulated devices, their registers and their DMA
 //! - [`irq`]: an interrupt controller and a frame for message interrupts
 //! - [`pci`]: a PCI Express host with bridges, BARs, pins and messages
-//! - [`edu`], [`nvme`]: functions to put on it
+//! - [`edu`], [`nvme`], [`testdev`]: functions to put on it
 //! - [`pl061`]: a GPIO controller
 //! - [`inject`]: making the n-th step of a kind fail
 //! - [`trace`]: what the software did, in order
@@ -32,6 +32,7 @@ pub mod pl061;
 mod platform;
 mod sim;
 pub mod smmu;
+pub mod testdev;
 pub mod trace;
 
 pub use platform::{SimMmio, SimPages};

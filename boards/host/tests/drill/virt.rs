@@ -17,6 +17,7 @@ use mastiff_testkit::nvme::SimNvme;
 use mastiff_testkit::pci::{ECAM, MSI_FRAME, PciPorts, SimBus, SimPci};
 use mastiff_testkit::pl061::Pl061Model;
 use mastiff_testkit::smmu::{Features, Lines, Smmu, WINDOW};
+use mastiff_testkit::testdev::SimTestdev;
 
 use crate::machine::{Machine, count, image};
 use crate::viommu::{Layout, SLOT, SimViommu, Translator};
@@ -84,10 +85,12 @@ fn machine(behind: Behind) -> Machine {
     let (nvme, disk) = SimNvme::function(vec![0x5a; DISK]);
     let (_, edu) = SimEdu::function();
     let (_, managed) = SimEdu::function();
+    let (_, testdev) = SimTestdev::function();
     let mut root = SimBus::new()
         .with(1, 0, disk)
         .with(2, 0, edu)
-        .with(4, 0, managed);
+        .with(4, 0, managed)
+        .with(5, 0, testdev);
     let mut fake = None;
     match behind {
         Behind::Smmu => {

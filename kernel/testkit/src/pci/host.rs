@@ -167,6 +167,11 @@ impl FunctionPort<'_, '_> {
         self.port.write(self.requester.into(), address, from)
     }
 
+    /// Reads memory past any IOMMU, by physical address, as only a test device can.
+    pub fn peek(&self, pa: u64, to: &mut [u8]) -> Result<(), BusError> {
+        self.port.peek(pa, to)
+    }
+
     /// Has something to report: sends a message, where those are on. The pin is
     /// [`set_pin`](Self::set_pin)'s affair.
     pub fn message(&mut self, index: usize) {
