@@ -12,14 +12,27 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
 
 from bench import Bench  # noqa: E402
+from lib.common import find_qemu, qemu_version  # noqa: E402
 
 
 def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "least_qemu(version, what): skipped where QEMU is older, and so lacks this")
     config.addinivalue_line("markers", "last: takes so long that failures are better seen before")
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+def pytest_runtest_setup(item):
+    for marker in item.iter_markers("least_qemu"):
+        least, what = marker.args
+        version = qemu_version(find_qemu())
+        if version < (least,):
+            this = ".".join(map(str, version))
+            pytest.skip(f"{what}: from QEMU {least} on, this is {this}; `make setup-qemu-new` "
+                        "brings one for QEMU=")
 
 
 def make_disk(path, size):

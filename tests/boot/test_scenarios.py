@@ -221,8 +221,8 @@ def test_an_override_that_cannot_be_fails_the_boot(boot, override):
 
 
 def test_s17_behind_two_iommus_nothing_of_the_first_stays(boot, tree):
-    # One SMMU is all that QEMU 10's virt machine has, so the second never works; the
-    # half of this that needs two that do is a host test.
+    # One SMMU is all that QEMU 10's virt machine has, so the second never works; two that
+    # do are in test_two_smmus.py.
     second = "/smmuv3@9070000"
     booted = boot(
         dtb=trees.overlaid(tree, "nvme-two-iommus"), bootargs="driver.late=fixed-factor-clock",

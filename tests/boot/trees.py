@@ -1,6 +1,7 @@
 """Device trees for the tests: QEMU's own, changed in one way or another."""
 
 import struct
+import tempfile
 from pathlib import Path
 
 from bench import IMAGE
@@ -15,9 +16,14 @@ def machine_tree(boot, **options):
     return tree.dump(machine.command(machine.Boot(kernel=IMAGE, disk=boot.disk, **options)))
 
 
-def overlaid(blob, *names):
-    """The blob under overlays of `dts/`, stored as a file for `-dtb`."""
-    return tree.keep(tree.overlaid(blob, [DTS / f"{name}.dtso" for name in names]))
+def overlaid(blob, *names, patch=""):
+    """The blob under overlays of `dts/`, and under one of this text on top; stored as a
+    file for `-dtb`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".dtso") as last:
+        last.write(patch)
+        last.flush()
+        overlays = [DTS / f"{name}.dtso" for name in names]
+        return tree.keep(tree.overlaid(blob, [*overlays, last.name]))
 
 
 def _token(blob, at):
