@@ -15,6 +15,10 @@ const TABLE_OR_PAGE: u64 = 0b11;
 /// table yet, and whoever comes across the entry publishes it first.
 const PUBLISHED: u64 = 1 << 55;
 
+/// Bit 52: with its neighbours, as many as [`Geometry::contiguous`] says, it maps one
+/// contiguous range, which a walker may keep as one (DDI 0487 §D8.7.1).
+pub(crate) const CONTIGUOUS: u64 = 1 << 52;
+
 const ADDRESS: u64 = (1 << 48) - 1;
 
 /// What hardware makes of one descriptor.
@@ -47,17 +51,18 @@ impl Entry {
     /// Decodes `raw`, read from a table at `level`.
     pub const fn decode(geometry: &Geometry, level: u8, raw: u64) -> Self {
         let pa = raw & ADDRESS & !(geometry.granule.size() - 1);
+        let attributes = raw & !CONTIGUOUS;
         match (raw & TYPE, level) {
             (TABLE_OR_PAGE, LAST_LEVEL) => Self::Page {
                 pa,
-                attrs: geometry.decode(raw),
+                attrs: geometry.decode(attributes),
             },
             (TABLE_OR_PAGE, _) => Self::Table { pa },
             // A block's size does not depend on whether we would make one, only
             // on whether the format has one there.
             (BLOCK, 1 | 2) if has_block(geometry, level) => Self::Block {
                 pa: raw & ADDRESS & !(geometry.span(level) - 1),
-                attrs: geometry.decode(raw),
+                attrs: geometry.decode(attributes),
             },
             _ => Self::Invalid,
         }
@@ -83,10 +88,15 @@ pub(crate) const fn leaf(level: u8, pa: u64, attributes: u64) -> u64 {
     pa | attributes | kind
 }
 
-/// Whether `raw`, from the last level, is a page.
+/// Whether `raw`, from the last level, is a page that is not one of several.
 #[inline]
-pub(crate) const fn is_page(raw: u64) -> bool {
-    raw & TYPE == TABLE_OR_PAGE
+pub(crate) const fn is_page_alone(raw: u64) -> bool {
+    raw & (TYPE | CONTIGUOUS) == TABLE_OR_PAGE
+}
+
+/// Whether the leaf `raw` is one of several that belong together.
+pub(crate) const fn is_contiguous(raw: u64) -> bool {
+    raw & CONTIGUOUS != 0
 }
 
 /// The descriptor of a table whose entry nobody has published yet.

@@ -49,9 +49,10 @@ pub enum MapError {
         /// The first address without a mapping.
         va: u64,
     },
-    /// Part of a block would be unmapped, which would split it.
+    /// Part of a block, or of leaves that are marked as contiguous, would be
+    /// unmapped, which would split it.
     PartOfBlock {
-        /// Where the block starts.
+        /// Where it starts.
         va: u64,
         /// Its size.
         size: u64,

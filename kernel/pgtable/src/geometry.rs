@@ -56,7 +56,8 @@ pub struct Geometry {
     pub input_bits: u32,
     /// Bits of output address, 32 to 48: what the walker's IPS (or PS) says.
     pub output_bits: u32,
-    /// Whether leaves above the last level may be used.
+    /// Whether leaves above the last level may be used, and neighbours be marked as
+    /// contiguous.
     pub blocks: bool,
 }
 
@@ -122,6 +123,22 @@ impl Geometry {
             1 => self.blocks && matches!(self.granule, Granule::K4),
             _ => false,
         }
+    }
+
+    /// How many neighbouring leaves at `level`, aligned to as many, a walker may be
+    /// told to keep as one (DDI 0487 §D8.7.1, the Contiguous bit).
+    pub const fn contiguous(&self, level: u8) -> usize {
+        match (self.granule, level) {
+            _ if !self.leaf_at(level) || !self.blocks => 1,
+            (Granule::K4, _) => 16,
+            (Granule::K16, LAST_LEVEL) => 128,
+            (Granule::K16, _) | (Granule::K64, _) => 32,
+        }
+    }
+
+    /// Bytes of as many.
+    pub(crate) const fn group(&self, level: u8) -> u64 {
+        self.span(level) * self.contiguous(level) as u64
     }
 
     /// Whether `len` bytes from `start` are within an address space of `bits`.
@@ -209,6 +226,27 @@ mod tests {
         assert_eq!([3, 2, 1].map(|l| k4.span(l)), [4 << 10, 2 << 20, 1 << 30]);
         assert_eq!(geometry(Granule::K16, 48).span(2), 32 << 20);
         assert_eq!(geometry(Granule::K64, 48).span(2), 512 << 20);
+    }
+
+    #[test]
+    fn contiguous_leaves_are_as_many_as_the_manual_says() {
+        // DDI 0487 §D8.7.1, by granule and level.
+        let groups = |granule| [0, 1, 2, 3].map(|level| geometry(granule, 48).contiguous(level));
+        assert_eq!(groups(Granule::K4), [1, 16, 16, 16]);
+        assert_eq!(groups(Granule::K16), [1, 1, 32, 128]);
+        assert_eq!(groups(Granule::K64), [1, 1, 32, 32]);
+        let bytes = |granule, level| geometry(granule, 48).group(level);
+        assert_eq!(bytes(Granule::K4, 3), 64 << 10);
+        assert_eq!(bytes(Granule::K4, 2), 32 << 20);
+        assert_eq!(bytes(Granule::K16, 3), 2 << 20);
+        assert_eq!(bytes(Granule::K16, 2), 1 << 30);
+        assert_eq!(bytes(Granule::K64, 3), 2 << 20);
+        assert_eq!(bytes(Granule::K64, 2), 16 << 30);
+        let pages = Geometry {
+            blocks: false,
+            ..geometry(Granule::K4, 48)
+        };
+        assert_eq!(pages.contiguous(3), 1);
     }
 
     #[test]

@@ -12,6 +12,11 @@
 //! a mapping is therefore an error, live blocks are not split, and there is no
 //! call that changes the attributes of what is mapped.
 //!
+//! Leaves that are marked as contiguous are put in place by one call and taken out by
+//! one call, all of them. While it does so some are there and others are not, but
+//! those that are there agree. A walker that keeps all of them for one that it met has
+//! what they will be, or what they were until the invalidation that follows.
+//!
 //! # Who may call what at the same time
 //! All calls take `&self`. Ranges that do not overlap may be mapped and unmapped
 //! by several CPUs at once, tables in common included: tables and leaves are

@@ -80,6 +80,8 @@ impl<M: TableMem> PageTable<M> {
             tables: self,
             offset,
             attributes,
+            end: va + len,
+            together: va,
             done: va,
         };
         let result = self.pass(va..va + len, &mut install);
@@ -99,7 +101,14 @@ impl<M: TableMem> PageTable<M> {
     ) -> Result<(), MapError> {
         aligned([va, len, 0], self.geometry.granule.size())?;
         self.check_input(va, len)?;
-        self.pass(va..va + len, &mut Check { tables: self })?;
+        let range = va..va + len;
+        self.pass(
+            range.clone(),
+            &mut Check {
+                tables: self,
+                range,
+            },
+        )?;
         self.clear(va..va + len, unmapped);
         Ok(())
     }
@@ -182,6 +191,21 @@ impl<M: TableMem> PageTable<M> {
         self.geometry.leaf_at(slot.level) && slot.len == span && pa & (span - 1) == 0
     }
 
+    /// Whether `slot` is the first of leaves that a range up to `end` makes
+    /// contiguous: all of them are to be mapped, and none is a table.
+    fn starts_group(&self, slot: &Slot, offset: u64, end: u64) -> bool {
+        let (count, bytes) = (
+            self.geometry.contiguous(slot.level),
+            self.geometry.group(slot.level),
+        );
+        let aligned = (slot.va | offset) & (bytes - 1) == 0;
+        let free = |index| self.mem.load(slot.table, index) == 0;
+        count > 1
+            && aligned
+            && end - slot.va >= bytes
+            && (slot.level == LAST_LEVEL || (slot.index..slot.index + count).all(free))
+    }
+
     /// The table below `slot`, if `raw` is one.
     fn child_of(&self, slot: &Slot, raw: u64) -> Option<u64> {
         if slot.level == LAST_LEVEL {
@@ -228,6 +252,10 @@ struct Install<'a, M: TableMem> {
     tables: &'a PageTable<M>,
     offset: u64,
     attributes: u64,
+    /// Where the range ends.
+    end: u64,
+    /// All leaves below this are contiguous with the one before.
+    together: u64,
     /// All below this is mapped.
     done: u64,
 }
@@ -240,11 +268,23 @@ impl<M: TableMem> Pass for Install<'_, M> {
         if slot.level < LAST_LEVEL {
             let raw = tables.mem.load(slot.table, slot.index);
             if let Some(child) = entry::child(raw) {
+                if slot.va < self.together {
+                    // Another mapper's, since the group was seen to be free.
+                    return Err(MapError::Occupied { va: slot.va });
+                }
                 return Ok(Step::Descend(child));
             }
         }
+        if slot.va >= self.together && tables.starts_group(slot, self.offset, self.end) {
+            self.together = slot.va + tables.geometry.group(slot.level);
+        }
+        let hint = if slot.va < self.together {
+            entry::CONTIGUOUS
+        } else {
+            0
+        };
         let pa = slot.va.wrapping_add(self.offset);
-        let leaf = entry::leaf(slot.level, pa, self.attributes);
+        let leaf = entry::leaf(slot.level, pa, self.attributes | hint);
         tables
             .mem
             .compare_exchange(slot.table, slot.index, 0, leaf)
@@ -254,9 +294,13 @@ impl<M: TableMem> Pass for Install<'_, M> {
     }
 }
 
-/// First pass of unmapping: every leaf is there and lies within the range.
+/// First pass of unmapping: every leaf is there and lies within the range, and so do
+/// those that are contiguous with it. What a walker may keep as one goes as one: taking
+/// a part out would mean to take out all, invalidate, and put the rest back, and a
+/// master would fault on that meanwhile (DDI 0487 §D8.17.1).
 struct Check<'a, M: TableMem> {
     tables: &'a PageTable<M>,
+    range: Range<u64>,
 }
 
 impl<M: TableMem> Pass for Check<'_, M> {
@@ -265,15 +309,21 @@ impl<M: TableMem> Pass for Check<'_, M> {
     fn slot(&mut self, slot: &Slot) -> Result<Step, MapError> {
         let tables = self.tables;
         let raw = tables.mem.load(slot.table, slot.index);
-        let size = tables.geometry.span(slot.level);
-        match Entry::decode(&tables.geometry, slot.level, raw) {
+        let geometry = &tables.geometry;
+        match Entry::decode(geometry, slot.level, raw) {
             Entry::Invalid => Err(MapError::NotMapped { va: slot.va }),
             Entry::Table { pa } => Ok(Step::Descend(pa)),
-            _ if slot.len < size => Err(MapError::PartOfBlock {
-                va: slot.va & !(size - 1),
-                size,
-            }),
-            _ => Ok(Step::Seen),
+            Entry::Block { .. } | Entry::Page { .. } => {
+                let size = match entry::is_contiguous(raw) {
+                    true => geometry.group(slot.level),
+                    false => geometry.span(slot.level),
+                };
+                let va = slot.va & !(size - 1);
+                if va < self.range.start || self.range.end - va < size {
+                    return Err(MapError::PartOfBlock { va, size });
+                }
+                Ok(Step::Seen)
+            }
         }
     }
 }

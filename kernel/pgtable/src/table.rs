@@ -48,7 +48,8 @@ impl<M: TableMem> PageTable<M> {
     }
 
     /// Maps `len` bytes at `va` to those at `pa`, with the biggest leaves that
-    /// both addresses' alignment and the tables already there allow.
+    /// both addresses' alignment and the tables already there allow, marked as
+    /// contiguous where there are enough of them.
     ///
     /// `va` counts from the bottom of the input space; for a TTBR1 region it is
     /// the address less the ones above [`Geometry::input_bits`]. On an error
@@ -66,7 +67,8 @@ impl<M: TableMem> PageTable<M> {
     }
 
     /// Unmaps `len` bytes at `va`, all of which must be mapped, by leaves that
-    /// lie within the range; on an error nothing is changed.
+    /// lie within the range, all that are contiguous with them included; on an error
+    /// nothing is changed.
     ///
     /// `unmapped` hears of what was taken out, once it is published, so that the
     /// caller can invalidate it. The caller owns the range: nobody else maps or
@@ -112,8 +114,8 @@ impl<M: TableMem> PageTable<M> {
         unmapped: &mut impl FnMut(Leaves),
     ) -> Result<(), MapError> {
         let index = self.geometry.index(va, LAST_LEVEL);
-        if !entry::is_page(self.mem.load(table, index)) {
-            return Err(MapError::NotMapped { va });
+        if !entry::is_page_alone(self.mem.load(table, index)) {
+            return self.unmap_range(va, self.geometry.granule.size(), unmapped);
         }
         self.mem.store(table, index, 0);
         self.mem.publish(table, index, 1);

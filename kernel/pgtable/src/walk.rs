@@ -3,8 +3,8 @@
 
 use core::ops::Range;
 
-use crate::entry::Entry;
-use crate::geometry::LAST_LEVEL;
+use crate::entry::{self, Entry};
+use crate::geometry::{Geometry, LAST_LEVEL};
 use crate::mem::TableMem;
 use crate::stage1::Attrs;
 use crate::table::PageTable;
@@ -30,6 +30,18 @@ pub struct WalkStep {
     pub raw: u64,
     /// What it says.
     pub entry: Entry,
+}
+
+impl WalkStep {
+    /// How many neighbouring leaves, this one included, a walker may keep as one.
+    pub fn contiguous(&self, geometry: &Geometry) -> usize {
+        match self.entry {
+            Entry::Block { .. } | Entry::Page { .. } if entry::is_contiguous(self.raw) => {
+                geometry.contiguous(self.level)
+            }
+            _ => 1,
+        }
+    }
 }
 
 /// All descriptors on the way to an address. The last one is a leaf or invalid.

@@ -17,6 +17,13 @@ fn regime(table: &PageTable<impl TableMem>) -> Regime {
     }
 }
 
+/// log2 of what a TLB may keep of the leaves at each of `vas`.
+fn kept_bits(mem: &TestMem, table: &PageTable<&TestMem>, vas: &[u64]) -> Vec<u32> {
+    vas.iter()
+        .map(|&va| translate(mem, regime(table), va).unwrap().kept_bits)
+        .collect()
+}
+
 /// log2 of the leaves that hardware finds at each of `vas`.
 fn leaf_bits(mem: &TestMem, table: &PageTable<&TestMem>, vas: &[u64]) -> Vec<u32> {
     vas.iter()
@@ -324,5 +331,91 @@ fn losing_a_race_for_a_leaf_undoes_the_others() {
             let seen = translate(&mem, regime(&table), page * PAGE);
             assert_eq!(seen, Err(Fault::Translation(3)));
         }
+    }
+}
+
+#[test]
+fn neighbours_that_fit_are_contiguous() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    // A page before and after what is aligned; blocks likewise.
+    table
+        .map(15 * PAGE, 15 * PAGE, 64 * KIB + 2 * PAGE, DMA)
+        .unwrap();
+    let probes = [15 * PAGE, 16 * PAGE, 31 * PAGE, 32 * PAGE];
+    assert_eq!(kept_bits(&mem, &table, &probes), [12, 16, 16, 12]);
+    table.map(30 * MIB, GIB + 30 * MIB, 36 * MIB, DMA).unwrap();
+    let probes = [30 * MIB, 32 * MIB, 62 * MIB, 64 * MIB];
+    assert_eq!(kept_bits(&mem, &table, &probes), [21, 25, 25, 21]);
+    // One page less, and a target that is off by a page.
+    table.map(GIB, 0, 15 * PAGE, DMA).unwrap();
+    table.map(2 * GIB, PAGE, 64 * KIB, DMA).unwrap();
+    assert_eq!(kept_bits(&mem, &table, &[GIB, 2 * GIB]), [12, 12]);
+    let walk = table.walk(16 * PAGE);
+    let counts: Vec<usize> = walk
+        .steps()
+        .map(|step| step.contiguous(&table.geometry()))
+        .collect();
+    assert_eq!(counts, [1, 1, 16]);
+    // Bit 52, and nothing else that a page without it has not.
+    let alone = table.walk(15 * PAGE).end().unwrap().raw;
+    let first = walk.end().unwrap().raw;
+    assert_eq!(first, (alone + PAGE) | 1 << 52);
+}
+
+#[test]
+fn contiguous_leaves_go_together() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    for (start, size) in [(64 * KIB, PAGE), (GIB, 2 * MIB)] {
+        let group = 16 * size;
+        table.map(start, start, group, DMA).unwrap();
+        let part = Err(MapError::PartOfBlock {
+            va: start,
+            size: group,
+        });
+        for (first, count) in [(0, 1), (0, 15), (1, 15), (7, 2), (15, 1)] {
+            let va = start + first * size;
+            assert_eq!(unmap(&table, va, count * size), part, "{first}+{count}");
+        }
+        assert_eq!(table.map(start + size, 0, size, DMA).err(), {
+            let va = start + size;
+            Some(MapError::Occupied { va })
+        });
+        let run = unmap(&table, start, group).unwrap();
+        assert_eq!(run.len(), 1);
+        assert_eq!((run[0].va, run[0].len, run[0].size), (start, group, size));
+        let gone = |n| translate(&mem, regime(&table), start + n * size).is_err();
+        assert!((0..16).all(gone));
+    }
+}
+
+#[test]
+fn a_table_among_blocks_keeps_them_apart() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    table.map(36 * MIB, 0, PAGE, DMA).unwrap();
+    unmap(&table, 36 * MIB, PAGE).unwrap();
+    table.map(32 * MIB, 0, 64 * MIB, DMA).unwrap();
+    let probes = [32, 34, 36, 38, 62, 64].map(|mib| mib * MIB);
+    // Pages in the table that is there are contiguous among themselves.
+    let expected = [21, 21, 16, 21, 21, 25];
+    assert_eq!(kept_bits(&mem, &table, &probes), expected);
+}
+
+#[test]
+fn a_table_that_comes_among_contiguous_blocks_undoes_them() {
+    let mem = TestMem::new(Granule::K4);
+    let theirs = mem.alloc_table(PAGE).unwrap();
+    mem.publish(theirs, 0, 512);
+    let rival = Rival::new(&mem);
+    let table = PageTable::new(&rival, k4(30)).unwrap();
+    rival.ahead.set(5);
+    rival.strike(3, theirs | 0b11);
+    let result = table.map(0, 0, 32 * MIB, DMA);
+    assert_eq!(result, Err(MapError::Occupied { va: 14 * MIB }));
+    for block in 0..16 {
+        let seen = translate(&mem, regime(&table), block * 2 * MIB);
+        assert!(matches!(seen, Err(Fault::Translation(_))), "block {block}");
     }
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use common::hardware::{Regime, translate};
 use common::{DMA, TestMem};
@@ -14,12 +15,13 @@ use mastiff_pgtable::{
 use proptest::prelude::*;
 
 /// One unit of the model: its target in units, its attributes, and the first
-/// unit and the length of the leaf it is in.
+/// unit and the length of the leaf it is in, and of all that a TLB may keep with it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Unit {
     target: u64,
     attrs: Attrs,
     leaf: (u64, u64),
+    kept: (u64, u64),
 }
 
 #[derive(Debug, Clone)]
@@ -91,8 +93,11 @@ impl Bench<'_> {
         let va = self.va(unit) + offset;
         let hit = translate(self.mem, regime, va).ok()?;
         assert_eq!(hit.pa % bytes, offset);
-        let first = va >> hit.size_bits << hit.size_bits;
-        assert!(first >= base, "a leaf begins before all that was mapped");
+        let around = |log2: u32| {
+            let first = va >> log2 << log2;
+            assert!(first >= base, "a leaf begins before all that was mapped");
+            ((first - base) / bytes, (1 << log2) / bytes)
+        };
         Some(Unit {
             target: hit.pa / bytes,
             attrs: match shape.stage {
@@ -100,7 +105,8 @@ impl Bench<'_> {
                 Stage::Two => stage2::decode(hit.descriptor),
             }
             .expect("attributes of ours"),
-            leaf: ((first - base) / bytes, (1 << hit.size_bits) / bytes),
+            leaf: around(hit.size_bits),
+            kept: around(hit.kept_bits),
         })
     }
 
@@ -117,11 +123,17 @@ impl Bench<'_> {
                 assert!(fits && occupied.is_none(), "mapped over {occupied:?}");
                 for at in va..va + len {
                     let seen = self.walked(at, 0).expect("mapped");
-                    let (first, size) = seen.leaf;
+                    let (first, size) = seen.kept;
                     assert!(first >= va && first + size <= va + len);
                     assert_eq!(seen.target, pa + at - va);
                     assert_eq!(seen.attrs, attrs);
                     self.model.insert(at, seen);
+                }
+                let mut at = va;
+                while at < va + len {
+                    self.is_hinted(at, va..va + len);
+                    let (first, size) = self.model[&at].kept;
+                    at = first + size;
                 }
                 self.calls.push((va, len));
             }
@@ -134,8 +146,31 @@ impl Bench<'_> {
         }
     }
 
+    /// A leaf is contiguous exactly if all that would be with it are in the range, of
+    /// the same size, and aligned to as much.
+    fn is_hinted(&self, at: u64, range: Range<u64>) {
+        let World {
+            shape, unit, base, ..
+        } = self.world;
+        let seen = self.model[&at];
+        let leaf = seen.leaf.1 * unit;
+        let level = (1..=3).find(|&level| shape.span(level) == leaf).unwrap();
+        let group = leaf * shape.contiguous(level) as u64;
+        let va = self.va(at) & !(group - 1);
+        let pa = (seen.target * unit).wrapping_sub(self.va(at) - va);
+        let whole = va >= base && pa & (group - 1) == 0 && {
+            let first = (va - base) / unit;
+            let units = first..first + group / unit;
+            let same = |at| self.model[&at].leaf.1 == seen.leaf.1;
+            let mut leaves = units.clone().step_by(seen.leaf.1 as usize);
+            range.contains(&first) && units.end <= range.end && leaves.all(same)
+        };
+        let expected = if whole { group } else { leaf };
+        assert_eq!(seen.kept.1 * unit, expected, "unit {at} of {range:?}");
+    }
+
     fn unmap(&mut self, va: u64, len: u64) {
-        let inside = |unit: &Unit| unit.leaf.0 >= va && unit.leaf.0 + unit.leaf.1 <= va + len;
+        let inside = |unit: &Unit| unit.kept.0 >= va && unit.kept.0 + unit.kept.1 <= va + len;
         let unit_bytes = self.world.unit;
         let whole = (va..va + len).all(|at| self.model.get(&at).is_some_and(inside));
         let mut next = self.va(va);
@@ -165,7 +200,7 @@ impl Bench<'_> {
             }
             Err(MapError::PartOfBlock { va: at, size }) => {
                 let at = (at - self.world.base) / unit_bytes;
-                assert_eq!(self.model[&at].leaf, (at, size / unit_bytes));
+                assert_eq!(self.model[&at].kept, (at, size / unit_bytes));
             }
             Err(MapError::InputRange { .. }) => assert!(va + len > self.world.units),
             Err(error) => panic!("{error}"),

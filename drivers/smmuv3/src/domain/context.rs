@@ -252,9 +252,8 @@ fn refusal<P: Machine>(smmu: &Smmu<P>, error: MapError, iova: Iova, len: u64) ->
     let bad = |why| Fault::BadRange { iova, len, why };
     match error {
         MapError::Occupied { va } => Fault::AlreadyMapped { iova: Iova(va) },
-        MapError::NotMapped { va } | MapError::PartOfBlock { va, .. } => {
-            Fault::NotMapped { iova: Iova(va) }
-        }
+        MapError::NotMapped { va } => Fault::NotMapped { iova: Iova(va) },
+        MapError::PartOfBlock { .. } => bad("it is only a part of what was mapped at once"),
         MapError::OutOfTables { .. } | MapError::BadTable { .. } => Fault::OutOfMemory {
             bytes: smmu.geometry.granule.size(),
             limit: smmu.reach.limit,

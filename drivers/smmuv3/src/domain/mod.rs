@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, Permission, WalkStep};
-use mastiff_pgtable::{Attrs, Entry, Exec};
+use mastiff_pgtable::{Attrs, Entry, Exec, Geometry};
 
 pub(crate) use context::Context;
 pub(crate) use tags::Tags;
@@ -48,7 +48,7 @@ impl<P: Machine> Domain for PagingDomain<P> {
             table: PhysAddr(step.table),
             index: step.index,
             descriptor: step.raw,
-            meaning: meaning(step.entry).into_boxed_str(),
+            meaning: meaning(step, &self.0.smmu().geometry).into_boxed_str(),
         };
         steps.map(step).collect()
     }
@@ -87,12 +87,19 @@ impl<P: Machine> Domain for IdentityDomain<P> {
     }
 }
 
-fn meaning(entry: Entry) -> alloc::string::String {
-    match entry {
+fn meaning(step: &mastiff_pgtable::WalkStep, geometry: &Geometry) -> alloc::string::String {
+    let leaf = |kind, pa, attrs| {
+        let together = match step.contiguous(geometry) {
+            1 => "".to_string(),
+            count => format!(", one of {count} contiguous"),
+        };
+        format!("{kind} at {pa:#x}, {}{together}", rights(attrs))
+    };
+    match step.entry {
         Entry::Invalid => "invalid: faults".to_string(),
         Entry::Table { pa } => format!("table at {pa:#x}"),
-        Entry::Block { pa, attrs } => format!("block at {pa:#x}, {}", rights(attrs)),
-        Entry::Page { pa, attrs } => format!("page at {pa:#x}, {}", rights(attrs)),
+        Entry::Block { pa, attrs } => leaf("block", pa, attrs),
+        Entry::Page { pa, attrs } => leaf("page", pa, attrs),
     }
 }
 

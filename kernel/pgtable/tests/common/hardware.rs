@@ -24,12 +24,53 @@ pub enum Fault {
     AccessFlag(u32),
 }
 
-/// A successful walk: output address, log2 of the leaf's size, and the leaf.
+/// A successful walk: output address, log2 of the leaf's size, log2 of what a TLB may
+/// keep of it, and the leaf without the hint that says so.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Hit {
     pub pa: u64,
     pub size_bits: u32,
+    pub kept_bits: u32,
     pub descriptor: u64,
+}
+
+/// Bit 52 (DDI 0487 §D8.7.1).
+const CONTIGUOUS: u64 = 1 << 52;
+
+/// log2 of the number of contiguous leaves, from the manual's table.
+fn group_bits(granule: u32, level: u32) -> u32 {
+    match (granule, level) {
+        (12, 1..=3) => 4,
+        (14, 2) => 5,
+        (14, 3) => 7,
+        (16, 2 | 3) => 5,
+        _ => panic!("no contiguous leaves at level {level}"),
+    }
+}
+
+/// What a TLB may keep for the leaf at `index`: all of its group, if each of them says
+/// the same with the next address. Anything else is misprogrammed. Comparing each with
+/// the ends is enough, since tests look at each.
+fn kept(mem: &TestMem, granule: u32, level: u32, table: u64, index: usize) -> u32 {
+    let leaf = mem.walker_reads(table, index);
+    let low = granule + (granule - 3) * (3 - level);
+    if leaf & CONTIGUOUS == 0 {
+        return low;
+    }
+    let bits = group_bits(granule, level);
+    let first = index >> bits << bits;
+    let base = leaf - ((index - first) as u64) * (1 << low);
+    assert_eq!(bits_of_address(base, low + bits), 0, "a misaligned group");
+    for member in [0, (1 << bits) - 1] {
+        let raw = mem.walker_reads(table, first + member);
+        let expected = base + ((member as u64) << low);
+        assert_eq!(raw, expected, "member {member} of a group at level {level}");
+    }
+    low + bits
+}
+
+fn bits_of_address(descriptor: u64, below: u32) -> u64 {
+    descriptor & ((1 << below) - 1) & !0xfff & ((1 << 48) - 1)
 }
 
 fn bits(value: u64, high: u32, low: u32) -> u64 {
@@ -83,7 +124,8 @@ pub fn translate(mem: &TestMem, regime: Regime, va: u64) -> Result<Hit, Fault> {
             return Ok(Hit {
                 pa: address | bits(va, low - 1, 0),
                 size_bits: low,
-                descriptor,
+                kept_bits: kept(mem, g, level, table, index),
+                descriptor: descriptor & !CONTIGUOUS,
             });
         }
         table = address;

@@ -161,11 +161,12 @@ impl TableMem for TestMem {
 }
 
 /// Memory in which, at the n-th compare-exchange from now, somebody else was
-/// faster and stored `value` there.
+/// faster and stored `value` there, or some entries ahead.
 pub struct Rival<'a> {
     pub mem: &'a TestMem,
     pub countdown: Cell<usize>,
     pub value: Cell<u64>,
+    pub ahead: Cell<usize>,
 }
 
 impl<'a> Rival<'a> {
@@ -174,6 +175,7 @@ impl<'a> Rival<'a> {
             mem,
             countdown: Cell::new(usize::MAX),
             value: Cell::new(0),
+            ahead: Cell::new(0),
         }
     }
 
@@ -199,6 +201,7 @@ impl TableMem for Rival<'_> {
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
         self.countdown.set(self.countdown.get().wrapping_sub(1));
         if self.countdown.get() == 0 {
+            let index = index + self.ahead.get();
             self.mem.store(pa, index, self.value.get());
         }
         self.mem.compare_exchange(pa, index, old, new)

@@ -12,8 +12,8 @@ use super::command::{Tlbi, World};
 use super::view::View;
 use super::walk::{Leaf, Table, walk};
 
-/// Sizes of pages and blocks of all granules, as log2.
-const SIZES: [u32; 7] = [12, 14, 16, 21, 25, 29, 30];
+/// Sizes of pages and blocks of all granules, and of contiguous ones, as log2.
+const SIZES: [u32; 8] = [12, 14, 16, 21, 25, 29, 30, 34];
 
 /// Whose translation it is. No ASID: global.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -151,8 +151,9 @@ impl Tlb {
             .filter(|(key, leaf)| tlbi.hits(key.tag) && tlbi.hits_leaf(key, leaf))
             .map(|(&key, _)| {
                 let walk = again(key.tag, key.page << key.size);
-                let leaf = walk.and_then(|walk| walk.leaf.ok());
-                (key, leaf.filter(|leaf| leaf.size == key.size))
+                let found = walk.map_or([None; 2], |walk| [walk.leaf.ok(), walk.group]);
+                let mut found = found.into_iter().flatten();
+                (key, found.find(|leaf| leaf.size == key.size))
             });
         let tables = self.tables.iter();
         let tables = tables

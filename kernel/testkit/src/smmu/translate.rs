@@ -121,7 +121,11 @@ impl Smmu {
         let walk = walk(View(&self.memory), context, iova, start);
         self.tlb.insert_tables(context, iova, &walk.tables);
         let leaf = walk.leaf?;
-        self.tlb.insert_leaf(context, iova, leaf);
+        // One that is contiguous with others is kept with them, and by itself as well:
+        // each has to be invalidated.
+        for leaf in [Some(leaf), walk.group].into_iter().flatten() {
+            self.tlb.insert_leaf(context, iova, leaf);
+        }
         Ok(leaf)
     }
 

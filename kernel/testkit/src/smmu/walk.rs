@@ -48,7 +48,12 @@ pub(super) struct Table {
 pub(super) struct Walk {
     pub tables: Vec<Table>,
     pub leaf: Result<Leaf, WalkFault>,
+    /// The leaf and its neighbours as one, where it is marked as contiguous.
+    pub group: Option<Leaf>,
 }
+
+/// DDI 0487 §D8.7.1: bit 52 of a leaf.
+const CONTIGUOUS: u64 = 1 << 52;
 
 impl Context {
     /// The region that translates `va`, and the address within it.
@@ -70,11 +75,20 @@ impl Context {
 /// Walks for `va`, from `start` instead of the root if that is given.
 pub(super) fn walk(view: View<'_>, context: &Context, va: u64, start: Option<Table>) -> Walk {
     let mut tables = Vec::new();
-    let leaf = match context.region(va) {
+    let found = match context.region(va) {
         Some((region, within)) => descend(view, context, region, within, start, &mut tables),
         None => Err(WalkFault::Translation),
     };
-    Walk { tables, leaf }
+    let group = match &found {
+        Ok((_, group)) => *group,
+        Err(_) => None,
+    };
+    let leaf = found.map(|(leaf, _)| leaf);
+    Walk {
+        tables,
+        leaf,
+        group,
+    }
 }
 
 fn descend(
@@ -84,7 +98,7 @@ fn descend(
     va: u64,
     start: Option<Table>,
     tables: &mut Vec<Table>,
-) -> Result<Leaf, WalkFault> {
+) -> Result<(Leaf, Option<Leaf>), WalkFault> {
     let granule = region.granule;
     let stride = granule - 3;
     let root = Table {
@@ -113,7 +127,8 @@ fn descend(
             return Err(WalkFault::AddressSize);
         }
         if is_leaf {
-            return leaf(context, descriptor, low, granule, table);
+            let found = leaf(context, descriptor, low, granule, table)?;
+            return Ok((found, together(view, descriptor, pa, found)));
         }
         table = Table {
             level: table.level + 1,
@@ -122,6 +137,42 @@ fn descend(
         };
         tables.push(table);
     }
+}
+
+/// What a TLB may keep for the leaf that is read from `pa`: all that are contiguous with
+/// it, for any of them that it met. Some may be invalid, on their way in or out; those
+/// that are not must agree (DDI 0487 §D8.7.1).
+fn together(view: View<'_>, descriptor: u64, pa: u64, leaf: Leaf) -> Option<Leaf> {
+    if descriptor & CONTIGUOUS == 0 {
+        return None;
+    }
+    let bits = match (leaf.granule, leaf.level) {
+        (12, _) => 4,
+        (14, 3) => 7,
+        _ => 5,
+    };
+    let members = 1u64 << bits;
+    let own = pa / 8 % members;
+    let base = leaf.pa.wrapping_sub(own << leaf.size);
+    rule(
+        base & ((members << leaf.size) - 1) == 0,
+        "§3.21.1 (DDI 0487 §D8.7.1): contiguous leaves whose addresses are not contiguous and aligned",
+    );
+    for member in 0..members {
+        let raw = view.word(pa - 8 * own + 8 * member)?;
+        let expected = descriptor
+            .wrapping_add(member << leaf.size)
+            .wrapping_sub(own << leaf.size);
+        rule(
+            raw & 1 == 0 || raw == expected,
+            "§3.21.1 (DDI 0487 §D8.7.1): contiguous leaves differ in more than their addresses",
+        );
+    }
+    Some(Leaf {
+        pa: base,
+        size: leaf.size + bits,
+        ..leaf
+    })
 }
 
 /// §5.2 and DDI 0487 §D8.4.2: rights of stage 2, which knows no privilege.

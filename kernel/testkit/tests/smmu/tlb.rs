@@ -281,3 +281,64 @@ fn faults_are_silent_where_the_cd_says_so() {
     );
     assert_eq!(bench.regs.read32(EVENTQ_PROD), 0);
 }
+
+/// Sixteen contiguous pages, and where their descriptors are.
+fn contiguous() -> (Bench, Space, u64) {
+    let bench = Bench::up(Features::virt());
+    let space = bench.space(5);
+    bench.attach(STREAM, &space);
+    space.tables.map(IOVA, IOVA, 16 * PAGE, DMA).unwrap();
+    let leaf = *space.tables.walk(IOVA).end().unwrap();
+    assert_eq!(leaf.raw >> 52 & 1, 1);
+    (bench, space, leaf.table + 8 * leaf.index as u64)
+}
+
+/// Writes a descriptor.
+fn poke(bench: &Bench, pa: u64, value: u64) {
+    bench.sim.memory().cpu_write(pa, &value.to_le_bytes());
+    bench.publish();
+}
+
+#[test]
+fn a_contiguous_leaf_is_kept_with_its_neighbours_and_by_itself() {
+    let (bench, _space, leaves) = contiguous();
+    assert_eq!(bench.read(STREAM, IOVA), Ok(IOVA));
+    for page in 1..16 {
+        poke(&bench, leaves + 8 * page, 0);
+    }
+    let third = IOVA + 3 * PAGE;
+    assert_eq!(bench.read(STREAM, third), Ok(third), "never read before");
+    // The first one is still there, and brings the others back.
+    bench.run(&[tlbi_va(5, third, true)]);
+    assert_eq!(bench.read(STREAM, third), Ok(third));
+    // With none left, one invalidation for all is one too few.
+    poke(&bench, leaves, 0);
+    bench.run(&[tlbi_va(5, third, true)]);
+    assert_eq!(bench.read(STREAM, third), fault(EventKind::Translation));
+    assert_eq!(bench.read(STREAM, IOVA), Ok(IOVA), "kept by itself");
+    bench.run(&[tlbi_va(5, IOVA, true)]);
+    assert_eq!(bench.read(STREAM, IOVA), fault(EventKind::Translation));
+}
+
+#[test]
+fn contiguous_leaves_that_differ_are_a_breach() {
+    // Its rights, its address, its hint.
+    for change in [1 << 7, 1 << 12, 1 << 52] {
+        let (bench, space, leaves) = contiguous();
+        let leaf = space.tables.walk(IOVA + 2 * PAGE).end().unwrap().raw;
+        poke(&bench, leaves + 16, leaf ^ change);
+        let said = breach(|| {
+            let _ = bench.read(STREAM, IOVA);
+        });
+        assert!(said.contains("§D8.7.1"), "{change:#x}: {said}");
+    }
+    let (bench, space, leaves) = contiguous();
+    for page in 0..16 {
+        let leaf = space.tables.walk(IOVA + page * PAGE).end().unwrap().raw;
+        poke(&bench, leaves + 8 * page, leaf + PAGE);
+    }
+    let said = breach(|| {
+        let _ = bench.read(STREAM, IOVA);
+    });
+    assert!(said.contains("aligned"), "{said}");
+}
