@@ -53,7 +53,17 @@ impl<P: Platform> Iommu for Published<P> {
     }
 
     fn reserved(&self, stream: StreamId) -> Result<Vec<Reserved>, Fault> {
-        self.0.reserved(stream.0)
+        let agreed = self.0.state.lock().agreed()?;
+        let mut all = self.0.reserved(stream.0)?;
+        // What is below the first input address is no more of use to anybody.
+        if let Some(last) = agreed.input.0.checked_sub(1) {
+            all.push(Reserved {
+                first: 0,
+                last,
+                doorbell: false,
+            });
+        }
+        Ok(all)
     }
 
     fn status(&self) -> Status {

@@ -171,6 +171,8 @@ impl Sim {
     }
 
     pub(crate) fn nap_until(&self, deadline: u64) {
+        // Also where an interrupt is pending: the device may just be taking it back.
+        self.pass(LOOK_NS);
         while !self.machine.hub.is_pending() {
             let now = self.machine.time();
             if now >= deadline {

@@ -14,7 +14,7 @@ use mastiff_pcie::Pcie;
 use mastiff_testkit::Sim;
 use mastiff_testkit::bus::{BusError, Shared};
 use mastiff_testkit::edu::SimEdu;
-use mastiff_testkit::pci::{PciMachine, SimBus};
+use mastiff_testkit::pci::{PciMachine, SimBus, SimPci};
 use mastiff_virtio_iommu::VirtioIommu;
 
 use crate::model::{Kind, Layout, SLOT, SimViommu, Tables, Translator, lock};
@@ -117,6 +117,10 @@ impl Bench {
             engine,
             machine,
         }
+    }
+
+    pub fn pci(&self) -> std::sync::MutexGuard<'_, SimPci> {
+        lock(&self.machine.pci)
     }
 
     pub fn device(&self, name: &str) -> &Device<Sim> {

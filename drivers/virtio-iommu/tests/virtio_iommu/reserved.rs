@@ -67,6 +67,16 @@ fn a_master_is_given_what_is_left() {
 }
 
 #[test]
+fn so_is_what_lies_below_its_first_input_address() {
+    let first = 0x900_0000;
+    let bench = Bench::prepared(move |model| model.input = (first, u64::MAX));
+    bench.edu().round_trip().unwrap();
+    let mapped = of_edu(&bench);
+    assert!(!mapped.is_empty() && mapped.iter().all(|(at, _)| *at >= first));
+    bench.check_all_served();
+}
+
+#[test]
 fn a_master_with_nothing_left_says_so() {
     let bench = Bench::prepared(|model| model.reserve(0, (1 << 28) - 1, false));
     let fault = bench.edu().round_trip().unwrap_err();
