@@ -3,7 +3,7 @@
 use super::command::World;
 use super::features::{Features, address_bits};
 use super::rule;
-use super::ste::{Stage1, Words};
+use super::ste::{Stage1, Stage2, Words};
 
 const EPD0: u64 = 1 << 14;
 const ENDI: u64 = 1 << 15;
@@ -37,6 +37,8 @@ pub(super) struct Context {
     /// What may be written is not executed.
     pub write_execute_never: bool,
     pub mair: u64,
+    /// What translates its tables' addresses and its results.
+    pub under: Option<Stage2>,
 }
 
 /// One half of the input space.
@@ -102,6 +104,7 @@ impl Context {
             access_faults: first & AFFD == 0,
             write_execute_never: first & WXN != 0,
             mair: words[3],
+            under: ste.under,
         })
     }
 
@@ -165,6 +168,7 @@ fn region(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smmu::ste::CdTable;
 
     /// 39 bits, 4 KiB, EPD1, V, 44 bits out, AA64, R, A, ASET, ASID 5.
     const GOOD: Words = [
@@ -180,10 +184,11 @@ mod tests {
 
     fn decode(change: impl FnOnce(&mut Words)) -> Result<Context, &'static str> {
         let ste = Stage1 {
-            cd: 0,
+            cds: CdTable::one(0),
             world: World::El1,
             vmid: 0,
             privileged: false,
+            under: None,
         };
         let mut words = GOOD;
         change(&mut words);

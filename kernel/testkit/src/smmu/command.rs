@@ -16,7 +16,12 @@ pub(super) enum Command {
     /// CMD_CFGI_STE_RANGE and CMD_CFGI_ALL: 2^(range + 1) streams.
     Streams { stream: u32, range: u32 },
     /// CMD_CFGI_CD and CMD_CFGI_CD_ALL.
-    Cd { stream: u32 },
+    Cd {
+        stream: u32,
+        /// All of the stream's if there is none.
+        only: Option<u32>,
+        leaf: bool,
+    },
     /// CMD_TLBI_*.
     Tlb(Tlbi),
     /// CMD_SYNC.
@@ -144,11 +149,17 @@ impl Command {
                 range: (raw[1] & 0x1f) as u32,
             },
             0x05 | 0x06 => {
+                let substream = ((raw[0] & SUBSTREAM) >> 12) as u32;
                 rule(
-                    raw[0] & SUBSTREAM == 0,
+                    substream >> features.substream_bits == 0,
                     "§4.3.3: a SubstreamID beyond SSIDSIZE",
                 );
-                Self::Cd { stream }
+                let one = opcode == 0x05;
+                Self::Cd {
+                    stream,
+                    only: one.then_some(substream),
+                    leaf: one && raw[1] & LEAF != 0,
+                }
             }
             0x46 => Self::Sync(completion(raw, features)?),
             0x20..=0x23 if !features.hyp => return Err("an EL2 command without IDR0.Hyp"),

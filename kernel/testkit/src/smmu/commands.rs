@@ -136,8 +136,9 @@ impl Smmu {
             (Command::Ste { stream, leaf }, Some(config)) => {
                 Effect::Config(vec![config.refetch_ste(view, stream, leaf)])
             }
-            (Command::Cd { stream }, Some(config)) => {
-                Effect::Config(config.refetch_cd(view, stream).into_iter().collect())
+            (Command::Cd { stream, only, leaf }, Some(config)) => {
+                let fresh = config.refetch_cds(view, stream, only, leaf);
+                Effect::Config(fresh.into_iter().collect())
             }
         }
     }

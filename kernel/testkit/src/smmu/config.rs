@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 
 use super::cd;
+use super::cds::CachedCds;
 use super::features::Features;
 use super::regs::BASE_ADDRESS;
-use super::ste::{Ste, Words, is_stage2, level1};
+use super::ste::{Ste, Words, has_stage2, level1};
 use super::view::View;
 use super::watch::Watch;
 
@@ -55,13 +56,6 @@ pub(super) struct Array {
     pub stes: Vec<Option<Words>>,
 }
 
-/// A context descriptor, by the stream that it was fetched for.
-pub(super) struct CachedCd {
-    pub pa: u64,
-    pub words: Words,
-    pub watch: Watch,
-}
-
 /// Why there is no STE for a stream.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum NoSte {
@@ -79,7 +73,7 @@ pub(super) struct ConfigCache {
     pub(super) level1: Vec<u64>,
     /// By the first stream.
     pub(super) arrays: BTreeMap<u32, Array>,
-    pub(super) cds: BTreeMap<u32, CachedCd>,
+    pub(super) cds: BTreeMap<u32, CachedCds>,
     pub(super) watches: BTreeMap<u32, Watch>,
 }
 
@@ -111,7 +105,7 @@ impl ConfigCache {
             }
         }
         for stream in cache.streams() {
-            cache.fetch_cd_of(view, stream);
+            cache.fetch_cds_of(view, stream);
         }
         cache
     }
@@ -171,13 +165,9 @@ impl ConfigCache {
         Ste::decode(words, &self.features, self.cr2)
     }
 
-    /// The context descriptor of `stream`, which is at `pa`; `None` for an abort.
-    pub fn cd(&self, view: View<'_>, stream: u32, pa: u64) -> Option<Words> {
-        match self.cds.get(&stream) {
-            Some(cd) if cd.pa == pa => Some(cd.words),
-            // An aborted fetch is not cached, so it is tried again.
-            _ => view.words(pa),
-        }
+    /// The context descriptors of `stream`, which go through stage 1.
+    pub fn cds(&self, stream: u32) -> Option<&CachedCds> {
+        self.cds.get(&stream)
     }
 
     /// Every context that translations can still be made through.
@@ -190,40 +180,34 @@ impl ConfigCache {
             .arrays
             .iter()
             .flat_map(|(&first, array)| (first..).zip(&array.stes));
-        stes.filter_map(
-            |(stream, words)| match self.decode(&words.filter(is_stage2)?) {
-                Ste::Stage2(context) => Some((stream, context)),
-                _ => None,
-            },
-        )
-    }
-
-    fn stage1_contexts(&self) -> impl Iterator<Item = (u32, cd::Context)> {
-        self.cds.iter().filter_map(|(&stream, cached)| {
-            let (first, index, _) = self.place(stream)?;
-            let words = self.arrays[&first].stes[index]?;
-            let Ste::Stage1(ste) = self.decode(&words) else {
-                return None;
-            };
-            let context = cd::Context::decode(&cached.words, &ste, &self.features);
-            Some((stream, context.ok()?))
+        stes.filter_map(|(stream, words)| {
+            let stage2 = self.decode(&words.filter(has_stage2)?).stage2()?;
+            Some((stream, stage2.context()))
         })
     }
 
-    pub(super) fn fetch_cd_of(&mut self, view: View<'_>, stream: u32) {
-        let fetched = match self.ste(view, stream) {
-            Ok(Ste::Stage1(ste)) => view.words(ste.cd).map(|words| (ste.cd, words)),
-            _ => None,
-        };
-        match fetched {
-            Some((pa, words)) => self.set_cd(stream, pa, words),
-            None => drop(self.cds.remove(&stream)),
-        }
+    fn stage1_contexts(&self) -> impl Iterator<Item = (u32, cd::Context)> {
+        let features = &self.features;
+        self.cds.iter().flat_map(move |(&stream, cached)| {
+            let place = self.place(stream);
+            let words = place.and_then(|(first, index, _)| self.arrays[&first].stes[index]);
+            let ste = words.and_then(|words| match self.decode(&words) {
+                Ste::Stage1(ste) => Some(ste),
+                _ => None,
+            });
+            let decode = move |words: &Words| {
+                let context = cd::Context::decode(words, &ste?, features);
+                Some((stream, context.ok()?))
+            };
+            cached.all().filter_map(decode)
+        })
     }
 
-    pub(super) fn set_cd(&mut self, stream: u32, pa: u64, words: Words) {
-        let watch = Watch::new(words);
-        self.cds.insert(stream, CachedCd { pa, words, watch });
+    pub(super) fn fetch_cds_of(&mut self, view: View<'_>, stream: u32) {
+        match self.ste(view, stream) {
+            Ok(Ste::Stage1(ste)) => drop(self.cds.insert(stream, CachedCds::fetch(view, &ste))),
+            _ => drop(self.cds.remove(&stream)),
+        }
     }
 }
 

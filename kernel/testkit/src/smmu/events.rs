@@ -3,6 +3,7 @@
 
 use super::registers::Irq;
 use super::regs::{EVENTQ_ABT_ERR, EVENTQ_IRQEN, EVENTQEN, OVERFLOW};
+use super::walk::Class;
 use super::{Access, Smmu};
 
 /// The events that this model raises, by their numbers (§7.3).
@@ -15,6 +16,10 @@ pub enum EventKind {
     SteFetch = 0x03,
     /// C_BAD_STE.
     BadSte = 0x04,
+    /// F_STREAM_DISABLED.
+    StreamDisabled = 0x06,
+    /// C_BAD_SUBSTREAMID.
+    BadSubstreamId = 0x08,
     /// F_CD_FETCH.
     CdFetch = 0x09,
     /// C_BAD_CD.
@@ -43,24 +48,29 @@ impl EventKind {
 pub(super) struct Event {
     pub kind: EventKind,
     pub stream: u32,
+    pub substream: Option<u32>,
     pub iova: u64,
     pub access: Access,
     pub privileged: bool,
-    /// Stage 2 faulted, and there is no stage 1 before it.
-    pub stage2: bool,
+    /// What stage 2 was to translate, if it is stage 2 that faulted.
+    pub stage2: Option<u64>,
+    /// What the stage that faulted was translating.
+    pub class: Class,
     /// What could not be fetched.
     pub fetched: u64,
 }
 
-/// CLASS, bits 105:104: a stage 1 table walk, or the input address.
-const CLASS_TT: u64 = 0b01 << 40;
-const CLASS_IN: u64 = 0b10 << 40;
-
 impl Event {
     fn record(&self) -> [u64; 4] {
         let flag = |on: bool, bit: u32| u64::from(on) << bit;
+        let substream = match self.substream {
+            None => 0,
+            // §7.3.9: that there is one goes without saying.
+            Some(id) if self.kind == EventKind::BadSubstreamId => u64::from(id) << 12,
+            Some(id) => 1 << 11 | u64::from(id) << 12,
+        };
         let mut record = [
-            self.kind as u64 | u64::from(self.stream) << 32,
+            self.kind as u64 | substream | u64::from(self.stream) << 32,
             0,
             0,
             self.fetched,
@@ -69,15 +79,14 @@ impl Event {
             record[1] = flag(self.privileged, 33)
                 | flag(self.access == Access::Execute, 34)
                 | flag(self.access != Access::Write, 35)
-                | flag(self.stage2, 39)
-                | match self.kind {
-                    EventKind::WalkAbort => CLASS_TT,
-                    _ => CLASS_IN,
-                };
+                | flag(self.stage2.is_some(), 39)
+                | (self.class as u64) << 40;
             record[2] = self.iova;
-            if self.stage2 && self.kind != EventKind::WalkAbort {
-                // The IPA, without its page offset.
-                record[3] = self.iova & 0x000f_ffff_ffff_f000;
+            if let Some(ipa) = self.stage2
+                && self.kind != EventKind::WalkAbort
+            {
+                // Without its page offset.
+                record[3] = ipa & 0x000f_ffff_ffff_f000;
             }
         }
         record
@@ -128,10 +137,12 @@ mod tests {
         let event = Event {
             kind: EventKind::Translation,
             stream: 0x108,
+            substream: None,
             iova: 0xdead_b000,
             access: Access::Read,
             privileged: false,
-            stage2: false,
+            stage2: None,
+            class: Class::Input,
             fetched: 0,
         };
         // §7.3.13: RnW is bit 99, CLASS bits 105:104.

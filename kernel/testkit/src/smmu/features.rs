@@ -25,6 +25,10 @@ pub struct Features {
     pub coherent: bool,
     /// IDR0.MSI: interrupts and the completion of a CMD_SYNC by message.
     pub messages: bool,
+    /// IDR1.SSIDSIZE: bits of SubstreamID.
+    pub substream_bits: u32,
+    /// IDR0.CD2L: 2-level tables of context descriptors.
+    pub two_level_cds: bool,
     /// IDR3.RIL: invalidation by range and level.
     pub ranges: bool,
     /// IDR5.OAS in bits: 32, 36, 40, 42, 44 or 48.
@@ -49,6 +53,8 @@ impl Features {
             hyp: false,
             coherent: true,
             messages: false,
+            substream_bits: 0,
+            two_level_cds: false,
             ranges: true,
             output_bits: 44,
             granules: [true; 3],
@@ -60,6 +66,15 @@ impl Features {
     pub fn stage2_only() -> Self {
         Self {
             stage1: false,
+            ..Self::virt()
+        }
+    }
+
+    /// The same with substreams, whose descriptors' tables have two levels.
+    pub fn substreams() -> Self {
+        Self {
+            substream_bits: 8,
+            two_level_cds: true,
             ..Self::virt()
         }
     }
@@ -77,6 +92,8 @@ impl Features {
             hyp: false,
             coherent: false,
             messages: false,
+            substream_bits: 0,
+            two_level_cds: false,
             ranges: false,
             output_bits: 40,
             granules: [true, false, false],
@@ -94,6 +111,7 @@ impl Features {
             | flag(self.asid16, 12)
             | flag(self.messages, 13)
             | flag(self.stage2, 18) // VMID16
+            | flag(self.two_level_cds, 19) // CD2L
             | 0b10 << 21 // TTENDIAN: little
             | 0b01 << 24 // STALL_MODEL: none
             | 1 << 26 // TERM_MODEL: abort only
@@ -101,7 +119,10 @@ impl Features {
     }
 
     pub(super) fn idr1(&self) -> u32 {
-        self.stream_bits | self.event_bits << 16 | self.command_bits << 21
+        self.stream_bits
+            | self.substream_bits << 6
+            | self.event_bits << 16
+            | self.command_bits << 21
     }
 
     pub(super) fn idr3(&self) -> u32 {

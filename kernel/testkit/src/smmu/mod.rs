@@ -18,11 +18,12 @@
 //! - What the architecture calls (constrained) unpredictable ends the test with a
 //!   message that cites the section.
 //!
-//! Not modelled: both stages at once, substreams, stalls, ATS and PRI, AArch32 tables,
-//! Secure and Realm states. The identification registers
-//! say so, and a driver that uses them nevertheless is in breach.
+//! Not modelled: stalls, ATS and PRI, AArch32 tables, Secure and Realm states. The
+//! identification registers say so, and a driver that uses them nevertheless is in
+//! breach.
 
 mod cd;
+mod cds;
 mod command;
 mod commands;
 mod config;

@@ -2,7 +2,7 @@
 //! put in place of the old when it completes. Whether an update may be seen half
 //! done is judged here as well, since every update is followed by one.
 
-use super::cd;
+use super::cds::{CachedCds, FreshCds};
 use super::config::{Array, ConfigCache};
 use super::rule;
 use super::ste::{Ste, Words};
@@ -14,20 +14,20 @@ pub(super) struct Fresh {
     stream: u32,
     level1: Option<(u64, Option<Array>)>,
     ste: Option<(Words, Marks)>,
-    cd: Option<(u64, Words, Option<Marks>)>,
+    cds: Option<FreshCds>,
 }
 
 impl ConfigCache {
     /// An invalidation of the STE of `stream` was issued: of what leads to it too,
     /// if it is not `leaf`.
     pub fn refetch_ste(&mut self, view: View<'_>, stream: u32, leaf: bool) -> Fresh {
-        self.watch_cd(view, stream);
+        self.watch_cds(view, stream);
         let level1 = self.refetch_level1(view, stream).filter(|_| !leaf);
         let mut fresh = Fresh {
             stream,
             level1: level1.clone(),
             ste: None,
-            cd: None,
+            cds: None,
         };
         let first = self.first_of(stream);
         let found = match &level1 {
@@ -39,12 +39,8 @@ impl ConfigCache {
         };
         let Some(words) = found else { return fresh };
         fresh.ste = Some((words, self.watch_ste(stream, words)));
-        if let Ste::Stage1(ste) = self.decode(&words)
-            && let Some(words) = view.words(ste.cd)
-        {
-            let known = self.cds.get_mut(&stream).filter(|cd| cd.pa == ste.cd);
-            let marks = known.map(|cd| cd.watch.observe(words));
-            fresh.cd = Some((ste.cd, words, marks));
+        if let Ste::Stage1(ste) = self.decode(&words) {
+            fresh.cds = Some(FreshCds::fetch(view, &ste, self.cds.get_mut(&stream)));
         }
         fresh
     }
@@ -71,30 +67,27 @@ impl ConfigCache {
         marks
     }
 
-    /// Looks at the CD behind the cached STE: as long as that one may be used, the
-    /// CD must stay whole.
-    fn watch_cd(&mut self, view: View<'_>, stream: u32) -> Option<Marks> {
-        let cached = self.cds.get_mut(&stream)?;
-        let marks = cached.watch.observe(view.words(cached.pa)?);
-        rule(
-            !cached.watch.is_torn(cd::used),
-            "§3.21.3: a CD behind a live STE changed in several words without an invalidation between",
-        );
-        Some(marks)
+    fn watch_cds(&mut self, view: View<'_>, stream: u32) {
+        if let Some(cached) = self.cds.get_mut(&stream) {
+            cached.observe(view);
+        }
     }
 
-    /// An invalidation of the CD of `stream` was issued.
-    pub fn refetch_cd(&mut self, view: View<'_>, stream: u32) -> Option<Fresh> {
-        let marks = self.watch_cd(view, stream);
-        let Ok(Ste::Stage1(ste)) = self.ste(view, stream) else {
-            return None;
-        };
-        let words = view.words(ste.cd)?;
+    /// An invalidation of a CD of `stream` was issued, or of all of them: of what
+    /// leads to it too, if it is not `leaf`.
+    pub fn refetch_cds(
+        &mut self,
+        view: View<'_>,
+        stream: u32,
+        only: Option<u32>,
+        leaf: bool,
+    ) -> Option<Fresh> {
+        let cached = self.cds.get_mut(&stream)?;
         Some(Fresh {
             stream,
             level1: None,
             ste: None,
-            cd: Some((ste.cd, words, marks)),
+            cds: Some(cached.refetch(view, only, !leaf)),
         })
     }
 
@@ -123,7 +116,7 @@ impl ConfigCache {
     /// The invalidation has completed.
     pub fn apply(&mut self, view: View<'_>, fresh: Fresh) {
         let stream = fresh.stream;
-        self.watch_cd(view, stream);
+        self.watch_cds(view, stream);
         if let Some((raw, array)) = fresh.level1 {
             let index = (stream >> self.table.split.unwrap_or(0)) as usize;
             self.level1[index] = raw;
@@ -131,7 +124,7 @@ impl ConfigCache {
             let count = array.as_ref().map_or(0, |array| array.stes.len());
             self.set_array(first, array);
             for neighbour in (first..).take(count) {
-                self.fetch_cd_of(view, neighbour);
+                self.fetch_cds_of(view, neighbour);
             }
         }
         if let Some((words, marks)) = fresh.ste {
@@ -143,19 +136,22 @@ impl ConfigCache {
                 watch.settle(marks);
             }
         }
-        // Whichever came first in the batch, the STE decides what its CD is.
-        let wanted = match self.ste(view, stream) {
-            Ok(Ste::Stage1(ste)) => Some(ste.cd),
-            _ => None,
+        // Whichever came first in the batch, the STE decides what its CDs are.
+        let Ok(Ste::Stage1(ste)) = self.ste(view, stream) else {
+            self.cds.remove(&stream);
+            return;
         };
-        let cd = fresh.cd.filter(|&(pa, ..)| Some(pa) == wanted);
-        match (cd, self.cds.get_mut(&stream)) {
-            (Some((pa, words, Some(marks))), Some(cached)) if cached.pa == pa => {
-                cached.words = words;
-                cached.watch.settle(marks);
-            }
-            (Some((pa, words, _)), _) => self.set_cd(stream, pa, words),
-            (None, _) => drop(self.cds.remove(&stream)),
+        if let Some(fresh) = fresh.cds.filter(|fresh| fresh.is_of(&ste)) {
+            let known = self.cds.remove(&stream).filter(|known| known.is_of(&ste));
+            let mut known = known.unwrap_or_else(|| CachedCds::empty(&ste));
+            known.apply(view, fresh);
+            self.cds.insert(stream, known);
+        } else if self
+            .cds
+            .get(&stream)
+            .is_some_and(|known| !known.is_of(&ste))
+        {
+            self.cds.remove(&stream);
         }
     }
 }

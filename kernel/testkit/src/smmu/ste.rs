@@ -13,6 +13,7 @@ pub(super) type Words = [u64; 8];
 const VALID: u64 = 1;
 const CONFIG: u64 = 0b111 << 1;
 const S1_CONTEXT_PTR: u64 = 0x00ff_ffff_ffff_ffc0;
+const S1_FMT: u64 = 0b11 << 4;
 const S1_CD_MAX: u64 = 0x1f << 59;
 const RESERVED_0: u64 = 0b111 << 56;
 const S1_STALLD: u64 = 1 << 27;
@@ -31,19 +32,136 @@ pub(super) enum Ste {
     Abort,
     Bypass,
     Stage1(Stage1),
-    Stage2(Context),
+    Stage2(Stage2),
 }
 
-/// Stage 1 translates, stage 2 does not.
+/// Stage 1 translates, and stage 2 what comes out of it or not.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stage1 {
-    /// Where the context descriptor is.
-    pub cd: u64,
+    /// Where the context descriptors are.
+    pub cds: CdTable,
     pub world: World,
     /// The tag of its translations; 0 where there are none.
     pub vmid: u16,
     /// Every transaction counts as privileged.
     pub privileged: bool,
+    /// What translates the addresses of descriptors, tables and results.
+    pub under: Option<Stage2>,
+}
+
+/// Where a stream's context descriptors are (§5.2 S1ContextPtr, S1Fmt, S1CDMax).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct CdTable {
+    pub base: u64,
+    /// log2 of their number.
+    pub bits: u32,
+    /// Bits of SubstreamID that index the second level, if there is one.
+    pub split: Option<u32>,
+    /// Of transactions without a SubstreamID, if others have one.
+    pub plain: Plain,
+}
+
+/// What becomes of transactions without a SubstreamID (§5.2 S1DSS).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Plain {
+    Terminate,
+    Bypass,
+    Substream0,
+}
+
+/// A stage 2.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stage2 {
+    pub vmid: u16,
+    /// Record translation faults.
+    record: bool,
+    region: Region,
+    output_bits: u32,
+    access_faults: bool,
+}
+
+impl Stage2 {
+    /// As what translates on its own.
+    pub fn context(&self) -> Context {
+        Context {
+            world: World::El1,
+            stage2: true,
+            vmid: self.vmid,
+            asid: 0,
+            record: self.record,
+            regions: [Some(self.region), None],
+            output_bits: self.output_bits,
+            access_faults: self.access_faults,
+            write_execute_never: false,
+            mair: 0,
+            under: None,
+        }
+    }
+}
+
+impl CdTable {
+    /// A single descriptor.
+    pub fn one(base: u64) -> Self {
+        Self {
+            base,
+            bits: 0,
+            split: None,
+            plain: Plain::Substream0,
+        }
+    }
+
+    /// §5.2; `Err` is a C_BAD_STE and why.
+    fn decode(words: &Words, features: &Features) -> Result<Self, &'static str> {
+        let [first, second, ..] = *words;
+        let base = first & S1_CONTEXT_PTR;
+        let bits = ((first & S1_CD_MAX) >> 59) as u32;
+        if bits == 0 {
+            return Ok(Self::one(base));
+        }
+        if bits > features.substream_bits {
+            rule(
+                features.substream_bits > 0,
+                "§5.2: S1CDMax, though IDR1.SSIDSIZE is 0",
+            );
+            return Err("S1CDMax is more than IDR1.SSIDSIZE");
+        }
+        let format = (first & S1_FMT) >> 4;
+        rule(
+            format == 0 || features.two_level_cds,
+            "§5.2: S1Fmt without IDR0.CD2L (RES0)",
+        );
+        let split = [None, Some(6), Some(10), None][format as usize];
+        rule(format != 0b11, "§5.2: a reserved S1Fmt");
+        let size = match split {
+            None => bits + 6,
+            Some(split) => (bits.saturating_sub(split) + 3).max(6),
+        };
+        rule(
+            base & ((1 << size) - 1) == 0,
+            "§5.2: S1ContextPtr is not aligned to its table, and the low bits are dropped",
+        );
+        let plain = match second & 0b11 {
+            0b00 => Plain::Terminate,
+            0b01 => Plain::Bypass,
+            0b10 => Plain::Substream0,
+            _ => {
+                rule(false, "§5.2: a reserved S1DSS");
+                Plain::Terminate
+            }
+        };
+        Ok(Self {
+            base,
+            bits,
+            split,
+            plain,
+        })
+    }
+
+    /// How many descriptors of level 1 there are.
+    pub fn level1(&self) -> usize {
+        let split = self.split.map(|split| self.bits.saturating_sub(split));
+        split.map_or(0, |bits| 1 << bits)
+    }
 }
 
 impl Ste {
@@ -53,6 +171,7 @@ impl Ste {
         if first & VALID == 0 {
             return Self::Illegal("V is 0");
         }
+        let mut under = None;
         match (first & CONFIG) >> 1 {
             0b000..=0b011 => return Self::Abort,
             0b100 => return Self::Bypass,
@@ -60,13 +179,14 @@ impl Ste {
             0b101 => {}
             _ if !features.stage2 => return Self::Illegal("stage 2 without IDR0.S2P"),
             0b110 => {
-                let context = stage2(words, features);
-                return context.map_or_else(Self::Illegal, Self::Stage2);
+                let stage2 = stage2(words, features);
+                return stage2.map_or_else(Self::Illegal, Self::Stage2);
             }
-            _ => {
-                rule(false, "§5.2: both stages, which this model does not walk");
-                return Self::Illegal("both stages");
-            }
+            _ if !features.stage1 => return Self::Illegal("both stages without IDR0.S1P"),
+            _ => match stage2(words, features) {
+                Ok(stage2) => under = Some(stage2),
+                Err(why) => return Self::Illegal(why),
+            },
         }
         if first & RESERVED_0 != 0 || second & RESERVED_1 != 0 {
             return Self::Illegal("reserved bits are set");
@@ -74,11 +194,12 @@ impl Ste {
         if second & S1_STALLD != 0 {
             return Self::Illegal("S1STALLD, though IDR0.STALL_MODEL has no stalls");
         }
-        if first & S1_CD_MAX != 0 {
-            rule(false, "§5.2: S1CDMax, though IDR1.SSIDSIZE is 0");
-        }
-        let cd = first & S1_CONTEXT_PTR;
-        if cd >> features.output_bits != 0 {
+        let cds = match CdTable::decode(words, features) {
+            Ok(cds) => cds,
+            Err(why) => return Self::Illegal(why),
+        };
+        // An intermediate address is checked by the stage 2 that translates it.
+        if under.is_none() && cds.base >> features.output_bits != 0 {
             return Self::Illegal("S1ContextPtr is beyond the output size");
         }
         let world = match (second & STRW) >> 30 {
@@ -91,13 +212,27 @@ impl Ste {
             0b10 => World::El2E2h,
             _ => return Self::Illegal("a reserved STRW"),
         };
+        rule(
+            under.is_none() || world == World::El1,
+            "§5.2: both stages in a regime without stage 2",
+        );
         let tagged = features.stage2 && world == World::El1;
         Self::Stage1(Stage1 {
-            cd,
+            cds,
             world,
             vmid: if tagged { third as u16 } else { 0 },
             privileged: second >> PRIVCFG_SHIFT & 0b11 == 0b11,
+            under,
         })
+    }
+
+    /// The stage 2 that it names.
+    pub fn stage2(&self) -> Option<Stage2> {
+        match self {
+            Self::Stage1(stage1) => stage1.under,
+            Self::Stage2(stage2) => Some(*stage2),
+            _ => None,
+        }
     }
 
     /// The bits that hardware looks at in an STE whose first word is `first`:
@@ -119,13 +254,13 @@ impl Ste {
     }
 }
 
-/// Whether a valid STE is for stage 2 alone.
-pub(super) fn is_stage2(words: &Words) -> bool {
-    words[0] & (VALID | CONFIG) == 0b110 << 1 | VALID
+/// Whether a valid STE names a stage 2.
+pub(super) fn has_stage2(words: &Words) -> bool {
+    words[0] & (0b110 << 1 | VALID) == 0b110 << 1 | VALID
 }
 
 /// §5.2, validity of the stage 2 fields; `Err` is a C_BAD_STE and why.
-fn stage2(words: &Words, features: &Features) -> Result<Context, &'static str> {
+fn stage2(words: &Words, features: &Features) -> Result<Stage2, &'static str> {
     let [first, second, third, fourth, ..] = *words;
     let field = |low: u32, bits: u32| third >> low & ((1 << bits) - 1);
     if first & RESERVED_0 != 0 || second & RESERVED_1 != 0 || field(16, 16) != 0 {
@@ -199,17 +334,12 @@ fn stage2(words: &Words, features: &Features) -> Result<Context, &'static str> {
         start,
         ignores_top_byte: false,
     };
-    Ok(Context {
-        world: World::El1,
-        stage2: true,
+    Ok(Stage2 {
         vmid: third as u16,
-        asid: 0,
         record: field(58, 1) == 1,
-        regions: [Some(region), None],
+        region,
         output_bits,
         access_faults: field(53, 1) == 0,
-        write_execute_never: false,
-        mair: 0,
     })
 }
 
@@ -249,10 +379,11 @@ mod tests {
         assert_eq!(decode([1, 0, 0]), Ste::Abort);
         assert_eq!(decode([1 | 0b100 << 1, 0, 0]), Ste::Bypass);
         let stage1 = Ste::Stage1(Stage1 {
-            cd: 0x4000_0040,
+            cds: CdTable::one(0x4000_0040),
             world: World::El1,
             vmid: 3,
             privileged: false,
+            under: None,
         });
         assert_eq!(decode([0x4000_004b, 0, 3]), stage1);
         assert!(matches!(decode([0x4000_004b, 1 << 27, 0]), Ste::Illegal(_)));

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::cd::Context;
 use super::command::{Tlbi, World};
 use super::view::View;
-use super::walk::{Leaf, Table, walk};
+use super::walk::{Leaf, Table, WalkFault, walk, walk_from};
 
 /// Sizes of pages and blocks of all granules, and of contiguous ones, as log2.
 const SIZES: [u32; 8] = [12, 14, 16, 21, 25, 29, 30, 34];
@@ -82,6 +82,47 @@ impl TableKey {
 }
 
 impl Tlb {
+    /// The translation of `va`, and all that it takes, cached from here on.
+    pub fn look_up(
+        &mut self,
+        view: View<'_>,
+        context: &Context,
+        va: u64,
+    ) -> Result<Leaf, WalkFault> {
+        if let Some(leaf) = self.leaf(context, va) {
+            return Ok(leaf);
+        }
+        let start = self.table(context, va);
+        let under = context.under.map(|under| under.context());
+        let mut second = |ipa| match &under {
+            Some(under) => self.look_up(view, under, ipa),
+            None => unreachable!("there is no stage 2"),
+        };
+        let walk = walk_from(view, context, va, start, &mut second);
+        self.insert_tables(context, va, &walk.tables);
+        let leaf = walk.leaf?;
+        // One that is contiguous with others is kept with them, and by itself as well:
+        // each has to be invalidated.
+        for leaf in [walk.group, Some(leaf)].into_iter().flatten() {
+            self.insert_leaf(context, va, leaf);
+        }
+        Ok(leaf)
+    }
+
+    /// The same in what is cached and, where nothing is, in memory: as a walk goes
+    /// that nobody sees.
+    fn prefetch(&self, view: View<'_>, context: &Context, va: u64) -> super::walk::Walk {
+        let under = context.under.map(|under| under.context());
+        let mut second = |ipa| match &under {
+            Some(under) => match self.leaf(under, ipa) {
+                Some(leaf) => Ok(leaf),
+                None => walk(view, under, ipa).leaf,
+            },
+            None => unreachable!("there is no stage 2"),
+        };
+        walk_from(view, context, va, None, &mut second)
+    }
+
     /// How many translations there are.
     pub fn len(&self) -> usize {
         self.leaves.len()
@@ -98,7 +139,7 @@ impl Tlb {
     }
 
     /// The deepest cached table on the way to `va`.
-    pub fn table(&self, context: &Context, va: u64) -> Option<Table> {
+    fn table(&self, context: &Context, va: u64) -> Option<Table> {
         let (region, _) = context.region(va)?;
         let granule = region.granule;
         let key = |level| TableKey {
@@ -114,7 +155,7 @@ impl Tlb {
     }
 
     /// Caches a translation.
-    pub fn insert_leaf(&mut self, context: &Context, va: u64, leaf: Leaf) {
+    fn insert_leaf(&mut self, context: &Context, va: u64, leaf: Leaf) {
         let key = LeafKey {
             tag: context.tag(leaf.global),
             size: leaf.size,
@@ -124,7 +165,7 @@ impl Tlb {
     }
 
     /// Caches the tables on the way to `va`, also to where nothing is mapped.
-    pub fn insert_tables(&mut self, context: &Context, va: u64, tables: &[Table]) {
+    fn insert_tables(&mut self, context: &Context, va: u64, tables: &[Table]) {
         let Some((region, _)) = context.region(va) else {
             return;
         };
@@ -144,7 +185,7 @@ impl Tlb {
     pub fn invalidate(&self, view: View<'_>, tlbi: &Tlbi, contexts: &[Context]) -> Leftover {
         let again = |tag: Tag, va: u64| {
             let context = contexts.iter().find(|context| context.makes(tag))?;
-            Some(walk(view, context, va, None))
+            Some(self.prefetch(view, context, va))
         };
         let leaves = self.leaves.iter();
         let leaves = leaves
@@ -207,7 +248,12 @@ impl Tlbi {
     fn hits_leaf(&self, key: &LeafKey, leaf: &Leaf) -> bool {
         let Some(range) = self.range else { return true };
         range.level.is_none_or(|level| level == leaf.level)
-            && self.hits_address(key.page, key.size, leaf.granule)
+            // A piece of a larger leaf of stage 1 goes with all of that.
+            && self.hits_address(
+                key.page >> (leaf.span - key.size),
+                leaf.span,
+                leaf.granule,
+            )
     }
 
     fn hits_table(&self, key: &TableKey) -> bool {

@@ -2,18 +2,30 @@
 //! (IHI 0070 §3.3, §3.4).
 
 use super::cd::Context;
+use super::cds::NoCd;
 use super::config::NoSte;
 use super::events::{Event, EventKind};
 use super::regs::{RECINVSID, SFM_ERR, SMMUEN};
-use super::ste::{Stage1, Ste};
+use super::ste::{CdTable, Plain, Stage1, Ste};
 use super::view::View;
-use super::walk::{Leaf, WalkFault, walk};
+use super::walk::{Class, Leaf, WalkFault, Why, read_at, walk, walk_from};
 use super::{Abort, Access, Smmu, rule};
 
 impl Smmu {
+    /// Where a transaction without a SubstreamID goes; if nowhere, why.
+    pub fn translate(&mut self, stream: u32, iova: u64, access: Access) -> Result<u64, Abort> {
+        self.translate_as(stream, None, iova, access)
+    }
+
     /// Where a transaction goes; if nowhere, why. An event is recorded as the
     /// architecture has it.
-    pub fn translate(&mut self, stream: u32, iova: u64, access: Access) -> Result<u64, Abort> {
+    pub fn translate_as(
+        &mut self,
+        stream: u32,
+        substream: Option<u32>,
+        iova: u64,
+        access: Access,
+    ) -> Result<u64, Abort> {
         if self.regs.errors() & SFM_ERR != 0 {
             return Err(Abort::Disabled);
         }
@@ -28,10 +40,12 @@ impl Smmu {
         let mut event = Event {
             kind: EventKind::BadStreamId,
             stream,
+            substream,
             iova,
             access,
             privileged: false,
-            stage2: false,
+            stage2: None,
+            class: Class::Input,
             fetched: 0,
         };
         match self.stream(&mut event) {
@@ -59,13 +73,14 @@ impl Smmu {
         match ste {
             Ok(Ste::Illegal(_)) => Err(Some(EventKind::BadSte)),
             Ok(Ste::Abort) => Err(None),
+            // §3.3.2: without a stage 1 there are no substreams.
+            Ok(Ste::Bypass | Ste::Stage2(_)) if event.substream.is_some() => {
+                Err(Some(EventKind::BadSubstreamId))
+            }
             Ok(Ste::Bypass) if self.is_output(event.iova) => Ok(event.iova),
             Ok(Ste::Bypass) => Err(Some(EventKind::AddressSize)),
             Ok(Ste::Stage1(ste)) => self.stage1(&ste, event),
-            Ok(Ste::Stage2(context)) => {
-                event.stage2 = true;
-                self.through(&context, event)
-            }
+            Ok(Ste::Stage2(stage2)) => self.stage2(&stage2.context(), event),
             Err(NoSte::Aborted { pa }) => {
                 event.fetched = pa;
                 Err(Some(EventKind::SteFetch))
@@ -77,73 +92,132 @@ impl Smmu {
         }
     }
 
+    fn stage2(&mut self, context: &Context, event: &mut Event) -> Result<u64, Option<EventKind>> {
+        event.stage2 = Some(event.iova);
+        self.through(context, false, event)
+    }
+
     fn stage1(&mut self, ste: &Stage1, event: &mut Event) -> Result<u64, Option<EventKind>> {
-        let view = View(&self.memory);
-        let config = self.config.as_ref();
-        let words = config.and_then(|config| config.cd(view, event.stream, ste.cd));
-        let Some(words) = words else {
-            event.fetched = ste.cd;
-            return Err(Some(EventKind::CdFetch));
+        let index = match descriptor_of(&ste.cds, event.substream)? {
+            Some(index) => index,
+            // Stage 1 is passed by, and stage 2 is what is left.
+            None => {
+                return match ste.under {
+                    Some(under) => self.stage2(&under.context(), event),
+                    None if self.is_output(event.iova) => Ok(event.iova),
+                    None => Err(Some(EventKind::AddressSize)),
+                };
+            }
         };
+        let words = self.descriptor(ste, index, event)?;
         let context = Context::decode(&words, ste, &self.features);
         let context = context.map_err(|_| Some(EventKind::BadCd))?;
         event.privileged = ste.privileged;
-        self.through(&context, event)
+        let under = ste.under.is_some_and(|under| under.context().record);
+        self.through(&context, under, event)
     }
 
-    fn through(&mut self, context: &Context, event: &mut Event) -> Result<u64, Option<EventKind>> {
-        let silent = |kind| context.record.then_some(kind);
+    /// The context descriptor `index`: as it is cached, or fetched once more.
+    fn descriptor(
+        &mut self,
+        ste: &Stage1,
+        index: u32,
+        event: &mut Event,
+    ) -> Result<[u64; 8], Option<EventKind>> {
+        let view = View(&self.memory);
+        let cached = self.config.as_ref();
+        let cached = cached.and_then(|config| config.cds(event.stream));
+        match cached.map(|cached| cached.get(view, index)) {
+            Some(Ok(words)) => return Ok(words),
+            Some(Err(NoCd::Unreachable)) => return Err(Some(EventKind::BadSubstreamId)),
+            Some(Err(NoCd::Aborted { at })) => event.fetched = at,
+            None => event.fetched = ste.cds.base,
+        }
+        if let Some(under) = ste.under {
+            let (tlb, under) = (&mut self.tlb, under.context());
+            let mut second = |ipa| tlb.look_up(view, &under, ipa);
+            if let Err(fault) = read_at(event.fetched, Class::Cd, &mut second) {
+                return Err(self.walk_fault(fault, [true, under.record], event));
+            }
+        }
+        Err(Some(EventKind::CdFetch))
+    }
+
+    /// What a fault of a walk is called; `recorded` says whether those of stage 1 and
+    /// of stage 2 are.
+    fn walk_fault(
+        &self,
+        fault: WalkFault,
+        recorded: [bool; 2],
+        event: &mut Event,
+    ) -> Option<EventKind> {
+        let mut record = recorded[0];
+        if let Some(under) = fault.under {
+            event.stage2 = Some(under.ipa);
+            event.class = under.class;
+            record = recorded[1];
+        }
+        let kind = match fault.why {
+            Why::Translation => EventKind::Translation,
+            Why::AddressSize => EventKind::AddressSize,
+            Why::AccessFlag => EventKind::AccessFlag,
+            Why::Permission => EventKind::Permission,
+            Why::External { pa } => {
+                event.fetched = pa;
+                event.class = Class::Table;
+                return Some(EventKind::WalkAbort);
+            }
+        };
+        record.then_some(kind)
+    }
+
+    /// Through a context; `under` says whether faults of the stage below are recorded.
+    fn through(
+        &mut self,
+        context: &Context,
+        under: bool,
+        event: &mut Event,
+    ) -> Result<u64, Option<EventKind>> {
+        let view = View(&self.memory);
         let leaf = match self.tlb.leaf(context, event.iova) {
             Some(leaf) => {
                 self.check_stale(context, event.iova, leaf);
                 leaf
             }
-            None => self
-                .look_up(context, event.iova)
-                .map_err(|fault| match fault {
-                    WalkFault::Translation => silent(EventKind::Translation),
-                    WalkFault::AddressSize => silent(EventKind::AddressSize),
-                    WalkFault::AccessFlag => silent(EventKind::AccessFlag),
-                    WalkFault::External { pa } => {
-                        event.fetched = pa;
-                        Some(EventKind::WalkAbort)
-                    }
-                })?,
+            None => {
+                let leaf = self.tlb.look_up(view, context, event.iova);
+                leaf.map_err(|fault| self.walk_fault(fault, [context.record, under], event))?
+            }
         };
+        let silent = |record: bool| Err(record.then_some(EventKind::Permission));
         if !leaf.allows(event.access, event.privileged) {
-            return Err(silent(EventKind::Permission));
+            return silent(context.record);
+        }
+        if !leaf.under[event.access as usize] {
+            let ipa = walk_of_stage1(view, context, event.iova);
+            event.stage2 = Some(ipa);
+            return silent(under);
         }
         Ok(leaf.pa | event.iova & ((1 << leaf.size) - 1))
-    }
-
-    fn look_up(&mut self, context: &Context, iova: u64) -> Result<Leaf, WalkFault> {
-        let start = self.tlb.table(context, iova);
-        let walk = walk(View(&self.memory), context, iova, start);
-        self.tlb.insert_tables(context, iova, &walk.tables);
-        let leaf = walk.leaf?;
-        // One that is contiguous with others is kept with them, and by itself as well:
-        // each has to be invalidated.
-        for leaf in [Some(leaf), walk.group].into_iter().flatten() {
-            self.tlb.insert_leaf(context, iova, leaf);
-        }
-        Ok(leaf)
     }
 
     /// A translation that is in use while the tables say another valid one was
     /// not taken down properly.
     fn check_stale(&self, context: &Context, iova: u64, cached: Leaf) {
-        let walk = walk(View(&self.memory), context, iova, None);
+        let walk = walk(View(&self.memory), context, iova);
         let Ok(now) = walk.leaf else { return };
         let target = |leaf: Leaf| leaf.pa | iova & ((1 << leaf.size) - 1);
         let same = target(cached) == target(now)
             && Leaf {
                 pa: 0,
                 size: 0,
+                span: 0,
                 level: 0,
                 ..cached
             } == Leaf {
                 pa: 0,
                 size: 0,
+                span: 0,
                 level: 0,
                 ..now
             };
@@ -161,6 +235,36 @@ impl Smmu {
     pub fn cached_translations(&self) -> usize {
         self.tlb.len()
     }
+}
+
+/// Which context descriptor a transaction uses; none if it passes stage 1 by (§5.2
+/// S1CDMax, S1DSS; §7.3.7, §7.3.9).
+fn descriptor_of(cds: &CdTable, substream: Option<u32>) -> Result<Option<u32>, Option<EventKind>> {
+    match (substream, cds.plain) {
+        (None, _) if cds.bits == 0 => Ok(Some(0)),
+        (None, Plain::Substream0) => Ok(Some(0)),
+        (None, Plain::Bypass) => Ok(None),
+        (None, Plain::Terminate) => Err(Some(EventKind::StreamDisabled)),
+        (Some(id), _) if cds.bits == 0 || id >> cds.bits != 0 => {
+            Err(Some(EventKind::BadSubstreamId))
+        }
+        (Some(0), Plain::Substream0) => Err(Some(EventKind::StreamDisabled)),
+        (Some(id), _) => Ok(Some(id)),
+    }
+}
+
+/// What stage 1 alone makes of an address that both stages translate.
+fn walk_of_stage1(view: View<'_>, context: &Context, iova: u64) -> u64 {
+    let under = context.under.map(|under| under.context());
+    let mut last = 0;
+    let mut second = |ipa| {
+        last = ipa;
+        let under = under.as_ref().expect("a stage 2 refused");
+        walk(view, under, ipa).leaf
+    };
+    // The last address that stage 2 is asked for is the result's.
+    let _ = walk_from(view, context, iova, None, &mut second);
+    last
 }
 
 impl Leaf {

@@ -8,15 +8,47 @@ use super::view::View;
 
 /// Why there is no translation.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum WalkFault {
+pub(super) struct WalkFault {
+    pub why: Why,
+    /// What stage 2 was to translate for a stage 1, if it is stage 2 that faulted.
+    pub under: Option<Under>,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Why {
     Translation,
     AddressSize,
     AccessFlag,
+    Permission,
     /// No memory where a descriptor should be.
     External {
         pa: u64,
     },
 }
+
+/// An intermediate address, and what it is of.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Under {
+    pub ipa: u64,
+    pub class: Class,
+}
+
+/// What a stage was translating (§7.3.12 CLASS).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Class {
+    Cd = 0b00,
+    Table = 0b01,
+    Input = 0b10,
+}
+
+impl From<Why> for WalkFault {
+    fn from(why: Why) -> Self {
+        Self { why, under: None }
+    }
+}
+
+/// What an intermediate address is translated by: fresh walks, or what is cached.
+pub(super) type Second<'a> = dyn FnMut(u64) -> Result<Leaf, WalkFault> + 'a;
 
 /// What a leaf maps and allows.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -25,6 +57,8 @@ pub(super) struct Leaf {
     pub pa: u64,
     /// log2 of its size.
     pub size: u32,
+    /// log2 of the size of stage 1's part, if there are two.
+    pub span: u32,
     pub level: u32,
     pub granule: u32,
     pub global: bool,
@@ -33,6 +67,8 @@ pub(super) struct Leaf {
     pub unprivileged: bool,
     pub user_exec: bool,
     pub kernel_exec: bool,
+    /// What stage 2 allows of what stage 1 does: to read, write, execute.
+    pub under: [bool; 3],
 }
 
 /// A table on the way: the first level that it resolves is `level`.
@@ -72,12 +108,38 @@ impl Context {
     }
 }
 
-/// Walks for `va`, from `start` instead of the root if that is given.
-pub(super) fn walk(view: View<'_>, context: &Context, va: u64, start: Option<Table>) -> Walk {
+/// Walks for `va`, and for intermediate addresses too, in what memory holds now.
+pub(super) fn walk(view: View<'_>, context: &Context, va: u64) -> Walk {
+    let under = context.under.map(|under| under.context());
+    let mut second = |ipa| match &under {
+        Some(under) => walk(view, under, ipa).leaf,
+        None => unreachable!("there is no stage 2"),
+    };
+    walk_from(view, context, va, None, &mut second)
+}
+
+/// Walks for `va`, from `start` instead of the root if that is given; of intermediate
+/// addresses `second` knows.
+pub(super) fn walk_from(
+    view: View<'_>,
+    context: &Context,
+    va: u64,
+    start: Option<Table>,
+    second: &mut Second<'_>,
+) -> Walk {
     let mut tables = Vec::new();
     let found = match context.region(va) {
-        Some((region, within)) => descend(view, context, region, within, start, &mut tables),
-        None => Err(WalkFault::Translation),
+        Some((region, within)) => {
+            descend(view, context, (region, within), start, &mut tables, second)
+        }
+        None => Err(Why::Translation.into()),
+    };
+    let found = match (found, context.under) {
+        (Ok((leaf, group)), Some(_)) => {
+            let group = group.and_then(|group| combined(group, va, second).ok());
+            combined(leaf, va, second).map(|leaf| (leaf, group))
+        }
+        (found, _) => found,
     };
     let group = match &found {
         Ok((_, group)) => *group,
@@ -91,13 +153,50 @@ pub(super) fn walk(view: View<'_>, context: &Context, va: u64, start: Option<Tab
     }
 }
 
+/// What both stages make of `va`.
+fn combined(leaf: Leaf, va: u64, second: &mut Second<'_>) -> Result<Leaf, WalkFault> {
+    let ipa = leaf.pa | va & ((1 << leaf.size) - 1);
+    let below = translated(ipa, Class::Input, second)?;
+    let size = leaf.size.min(below.size);
+    let within = (1u64 << below.size) - 1;
+    Ok(Leaf {
+        pa: (below.pa | ipa & within) & !((1 << size) - 1),
+        size,
+        under: [below.readable, below.writable, below.user_exec],
+        ..leaf
+    })
+}
+
+/// Stage 2 of an intermediate address, which says that it was stage 2.
+pub(super) fn translated(
+    ipa: u64,
+    class: Class,
+    second: &mut Second<'_>,
+) -> Result<Leaf, WalkFault> {
+    second(ipa).map_err(|fault| WalkFault {
+        under: Some(Under { ipa, class }),
+        ..fault
+    })
+}
+
+/// Where the hardware reads what is at the intermediate address `ipa`.
+pub(super) fn read_at(ipa: u64, class: Class, second: &mut Second<'_>) -> Result<u64, WalkFault> {
+    let leaf = translated(ipa, class, second)?;
+    if !leaf.readable {
+        let under = Some(Under { ipa, class });
+        let why = Why::Permission;
+        return Err(WalkFault { why, under });
+    }
+    Ok(leaf.pa | ipa & ((1 << leaf.size) - 1))
+}
+
 fn descend(
     view: View<'_>,
     context: &Context,
-    region: Region,
-    va: u64,
+    (region, va): (Region, u64),
     start: Option<Table>,
     tables: &mut Vec<Table>,
+    second: &mut Second<'_>,
 ) -> Result<(Leaf, Option<Leaf>), WalkFault> {
     let granule = region.granule;
     let stride = granule - 3;
@@ -114,17 +213,21 @@ fn descend(
             true => va >> low,
             false => va >> low & ((1 << stride) - 1),
         };
-        let pa = table.pa + 8 * index;
-        let descriptor = view.word(pa).ok_or(WalkFault::External { pa })?;
+        let at = table.pa + 8 * index;
+        let pa = match context.under {
+            Some(_) => read_at(at, Class::Table, second)?,
+            None => at,
+        };
+        let descriptor = view.word(pa).ok_or(Why::External { pa })?;
         let is_leaf = match (descriptor & 0b11, table.level) {
             (0b11, 3) | (0b01, 2) => true,
             (0b01, 1) if granule == 12 => true,
             (0b11, _) => false,
-            _ => return Err(WalkFault::Translation),
+            _ => return Err(Why::Translation.into()),
         };
         let address = descriptor & 0x0000_ffff_ffff_f000;
         if address >> context.output_bits != 0 {
-            return Err(WalkFault::AddressSize);
+            return Err(Why::AddressSize.into());
         }
         if is_leaf {
             let found = leaf(context, descriptor, low, granule, table)?;
@@ -171,6 +274,7 @@ fn together(view: View<'_>, descriptor: u64, pa: u64, leaf: Leaf) -> Option<Leaf
     Some(Leaf {
         pa: base,
         size: leaf.size + bits,
+        span: leaf.size + bits,
         ..leaf
     })
 }
@@ -185,11 +289,12 @@ fn leaf2(
 ) -> Result<Leaf, WalkFault> {
     let bit = |at: u32| descriptor >> at & 1 == 1;
     if !bit(10) && context.access_faults {
-        return Err(WalkFault::AccessFlag);
+        return Err(Why::AccessFlag.into());
     }
     Ok(Leaf {
         pa: descriptor & 0x0000_ffff_ffff_f000,
         size,
+        span: size,
         level: table.level,
         granule,
         global: false,
@@ -198,6 +303,7 @@ fn leaf2(
         unprivileged: true,
         user_exec: !bit(54),
         kernel_exec: !bit(54),
+        under: [true; 3],
     })
 }
 
@@ -219,7 +325,7 @@ fn leaf(
     let bit = |at: u32| descriptor >> at & 1 == 1;
     let limit = |at: u32| table.limits >> at & 1 == 1;
     if !bit(10) && context.access_faults {
-        return Err(WalkFault::AccessFlag);
+        return Err(Why::AccessFlag.into());
     }
     // The EL2 regime has no unprivileged side and one execute-never bit, UXN's.
     let el2 = context.world == World::El2;
@@ -235,6 +341,7 @@ fn leaf(
     Ok(Leaf {
         pa,
         size,
+        span: size,
         level: table.level,
         granule,
         global: el2 || !bit(11),
@@ -243,5 +350,6 @@ fn leaf(
         unprivileged,
         user_exec,
         kernel_exec,
+        under: [true; 3],
     })
 }
