@@ -88,6 +88,10 @@ impl<P: Machine> Smmu<P> {
         if let (Some(context), Some(iova)) = (streams.context(stream), event.input_address()) {
             words.push_str(", ");
             words.push_str(&context.explain(Iova(iova)));
+            if let (Some(parent), Some(at)) = (context.parent(), event.intermediate_address()) {
+                words.push_str(", in ");
+                words.push_str(&parent.context().explain(Iova(at)));
+            }
         }
         words
     }
@@ -228,6 +232,9 @@ fn detail(event: &Event) -> String {
     }
     if let Some(substream) = event.substream() {
         words.push(format!("SubstreamID {substream:#x}"));
+    }
+    if let Some(address) = event.intermediate_address() {
+        words.push(format!("IPA {address:#x}"));
     }
     if let Some(address) = event.fetch_address() {
         words.push(format!("fetching {address:#x}"));

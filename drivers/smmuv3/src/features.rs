@@ -186,10 +186,20 @@ impl Features {
         })
     }
 
-    /// The tables that domains are made of: of stage 1 if there is one, with as many
-    /// bits of input address as they can have (IHI 0070 §3.4.1), and with the granule
-    /// of `wanted` bytes if there is that, or the smallest.
-    pub fn geometry(&self, wanted: Option<u64>) -> Geometry {
+    /// The stage that domains are made of: the first, if there is one.
+    pub fn stage(&self) -> Stage {
+        if self.stage1 { Stage::One } else { Stage::Two }
+    }
+
+    /// Whether domains can be nested: a stage 1 above a stage 2.
+    pub fn nests(&self) -> bool {
+        self.stage1 && self.stage2
+    }
+
+    /// Tables of `stage`, with as many bits of input address as they can have (IHI 0070
+    /// §3.4.1), and with the granule of `wanted` bytes if there is that, or the
+    /// smallest.
+    pub fn geometry(&self, stage: Stage, wanted: Option<u64>) -> Geometry {
         let there = || {
             GRANULES
                 .into_iter()
@@ -197,7 +207,7 @@ impl Features {
         };
         let chosen = there().find(|granule| Some(granule.size()) == wanted);
         let shape = Geometry {
-            stage: if self.stage1 { Stage::One } else { Stage::Two },
+            stage,
             granule: chosen.or_else(|| there().next()).unwrap_or(Granule::K4),
             input_bits: 0,
             output_bits: self.output_bits,
@@ -225,7 +235,7 @@ impl Features {
             format!("SMMUv3.{}", self.minor),
             match (self.stage1, self.stage2) {
                 (true, false) => "stage 1".to_string(),
-                (true, true) => "stage 1 (stage 2 is not used)".to_string(),
+                (true, true) => "stage 1, on stage 2 where nested".to_string(),
                 _ => "stage 2".to_string(),
             },
             format!("{}-bit StreamIDs", self.sid_bits),
@@ -393,7 +403,7 @@ pub(crate) mod tests {
     fn the_granule_is_the_one_wanted_or_the_smallest() {
         let of = |granules, wanted| {
             let features = Features { granules, ..qemu() };
-            features.geometry(wanted).granule
+            features.geometry(Stage::One, wanted).granule
         };
         assert_eq!(of([true; 3], None), Granule::K4);
         assert_eq!(of([true; 3], Some(4 << 10)), Granule::K4);

@@ -3,12 +3,15 @@
 //! is needed; where not, lines are cleaned after the CPU's stores and invalidated
 //! before the CPU's loads.
 
+use alloc::sync::Arc;
+
 use mastiff_core::addr::PAGE;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
 use mastiff_pgtable::TableMem;
 
 use crate::bind::Machine;
+use crate::domain::Parent;
 use crate::features::Features;
 
 /// How the hardware reaches memory.
@@ -101,37 +104,62 @@ impl<P: Platform> Memory<P> {
 pub(crate) struct WalkMemory<P: Machine> {
     platform: P,
     coherent: bool,
+    // Nested tables are known by addresses that their parent translates, and those are
+    // so much above the physical ones.
+    lift: u64,
+    parent: Option<Arc<Parent<P>>>,
 }
 
 impl<P: Machine> WalkMemory<P> {
-    pub fn new(platform: P, reach: Reach) -> Self {
-        let coherent = reach.coherent;
-        Self { platform, coherent }
+    pub fn new(platform: P, reach: Reach, parent: Option<Arc<Parent<P>>>) -> Self {
+        Self {
+            platform,
+            coherent: reach.coherent,
+            lift: parent.as_ref().map_or(0, |parent| parent.lift()),
+            parent,
+        }
     }
 }
 
 impl<P: Machine> TableMem for WalkMemory<P> {
     fn alloc_table(&self, bytes: u64) -> Option<u64> {
-        self.platform.alloc_table(bytes)
+        let pa = self.platform.alloc_table(bytes)?;
+        let shown = match &self.parent {
+            Some(parent) => parent.show(pa, bytes).ok(),
+            None => Some(pa),
+        };
+        if shown.is_none() {
+            self.platform.free_table(pa, bytes);
+        }
+        shown
     }
 
     fn free_table(&self, pa: u64, bytes: u64) {
-        self.platform.free_table(pa, bytes);
+        let hidden = match &self.parent {
+            Some(parent) => parent.hide(pa, bytes),
+            None => Ok(()),
+        };
+        match hidden {
+            Ok(()) => self.platform.free_table(pa - self.lift, bytes),
+            // The hardware may still find it.
+            Err(fault) => log::error!("a nested table at {pa:#x} stays allocated: {fault}"),
+        }
     }
 
     #[inline]
     fn load(&self, pa: u64, index: usize) -> u64 {
-        self.platform.load(pa, index)
+        self.platform.load(pa - self.lift, index)
     }
 
     #[inline]
     fn store(&self, pa: u64, index: usize, value: u64) {
-        self.platform.store(pa, index, value);
+        self.platform.store(pa - self.lift, index, value);
     }
 
     #[inline]
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
-        self.platform.compare_exchange(pa, index, old, new)
+        self.platform
+            .compare_exchange(pa - self.lift, index, old, new)
     }
 
     #[inline]
@@ -139,7 +167,7 @@ impl<P: Machine> TableMem for WalkMemory<P> {
         if self.coherent {
             self.platform.barrier(Barrier::Publish);
         } else {
-            self.platform.publish(pa, index, count);
+            self.platform.publish(pa - self.lift, index, count);
         }
     }
 }

@@ -8,14 +8,14 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use mastiff_core::addr::StreamId;
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Domain, EntryDump, FaultLog, Iommu, Limits, Status};
+use mastiff_core::iommu::{Domain, EntryDump, FaultLog, Iommu, Limits, ParentDomain, Status};
 use mastiff_dt::NodeId;
 use mastiff_pgtable::{Geometry, Stage};
 use spin::Mutex;
 
 use crate::attach::Streams;
 use crate::bind::Machine;
-use crate::domain::{Context, IdentityDomain, PagingDomain, Tags};
+use crate::domain::{Context, IdentityDomain, Lower, PagingDomain, Parent, Tags};
 use crate::features::Features;
 use crate::interrupts::Messages;
 use crate::memory::Reach;
@@ -66,6 +66,8 @@ pub(crate) struct Smmu<P: Machine> {
     pub features: Features,
     /// The tables that domains are made of.
     pub geometry: Geometry,
+    /// The tables that nested domains are made on, if there are both stages.
+    pub below: Option<Geometry>,
     /// log2 of the granule, where there is range invalidation.
     pub range_granule: Option<u32>,
     pub reach: Reach,
@@ -73,8 +75,8 @@ pub(crate) struct Smmu<P: Machine> {
     pub commands: CommandQueue<P>,
     pub events: Mutex<EventQueue<P>>,
     pub streams: Mutex<Streams<P>>,
-    /// ASIDs or VMIDs, by the stage that is used.
-    pub tags: Mutex<Tags>,
+    pub asids: Mutex<Tags>,
+    pub vmids: Mutex<Tags>,
     pub storms: Mutex<Storms>,
     /// Held from reading the active errors until they are acknowledged.
     pub errors: Mutex<()>,
@@ -127,23 +129,24 @@ impl<P: Machine> Smmu<P> {
         let commands = CommandQueue::new(&platform, window.clone(), reach, &features)?;
         let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
         let table = StreamTable::new(&platform, Shape::new(&features, wishes.highest), reach)?;
-        let geometry = features.geometry(wishes.granule);
-        let tags = match geometry.stage {
-            Stage::One => Tags::new("ASID", features.asid_bits),
-            Stage::Two => Tags::new("VMID", features.vmid_bits),
-        };
+        let geometry = features.geometry(features.stage(), wishes.granule);
+        let below = features.geometry(Stage::Two, wishes.granule);
+        let asids = Tags::new("ASID", features.asid_bits);
+        let vmids = Tags::new("VMID", features.vmid_bits);
         Ok(Self {
             platform,
             identity,
             features,
             geometry,
+            below: features.nests().then_some(below),
             range_granule: features.ranges.then_some(geometry.granule.bits()),
             reach,
             window,
             commands,
             events: Mutex::new(events),
             streams: Mutex::new(Streams::new(table)),
-            tags: Mutex::new(tags),
+            asids: Mutex::new(asids),
+            vmids: Mutex::new(vmids),
             storms: Mutex::new(Storms::new()),
             errors: Mutex::new(()),
             counters: Counters::default(),
@@ -304,6 +307,12 @@ impl<P: Machine> Iommu for Published<P> {
         self.0.require_running()?;
         let context = Context::new(self.0.clone())?;
         Ok(Arc::new(PagingDomain(Arc::new(context))))
+    }
+
+    fn parent_domain(&self) -> Result<Arc<dyn ParentDomain>, Fault> {
+        self.0.require_running()?;
+        let parent = Parent::new(self.0.clone())?;
+        Ok(Arc::new(Lower(Arc::new(parent))))
     }
 
     fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault> {

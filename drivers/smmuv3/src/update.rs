@@ -43,7 +43,7 @@ pub(crate) fn next(now: &Ste, then: &Ste) -> Option<Ste> {
 mod tests {
     use super::*;
     use crate::spec::Access;
-    use crate::spec::ste::{STE0, STE1, Stage2};
+    use crate::spec::ste::{STE1, Stage2};
     use alloc::collections::{BTreeMap, VecDeque};
     use alloc::vec::Vec;
 
@@ -51,25 +51,16 @@ mod tests {
     fn configurations() -> Vec<Ste> {
         let stage1 = |cd, access, stall| Ste::stage1(cd, access, stall);
         let first = stage1(0x4000_0000, Access::Coherent, false);
-        let stage2 = |vmid, ttb| {
-            Ste::stage2(Stage2 {
-                vmid,
-                ttb,
-                granule: 12,
-                input_bits: 44,
-                start_level: 0,
-                ps: 4,
-                access: Access::Coherent,
-            })
+        let stage2 = |vmid, ttb| Stage2 {
+            vmid,
+            ttb,
+            granule: 12,
+            input_bits: 44,
+            start_level: 0,
+            ps: 4,
+            access: Access::Coherent,
         };
-        let nested = |vmid| {
-            let (mut ste, outer) = (first, stage2(vmid, 0x5000_0000));
-            ste.0[0] |= STE0::CONFIG::Nested.value;
-            ste.0[1] |= outer.0[1];
-            ste.0[2] = outer.0[2];
-            ste.0[3] = outer.0[3];
-            ste
-        };
+        let nested = |cd, below| Ste::nested(cd, Access::Coherent, false, below);
         let mut dirty = Ste::ABORT;
         dirty.0[1..].fill(!0);
         Vec::from([
@@ -80,11 +71,13 @@ mod tests {
             first,
             stage1(0x4000_1000, Access::Coherent, false),
             stage1(0x4000_1000, Access::NonCoherent, true),
-            stage2(1, 0x5000_0000),
-            stage2(1, 0x6000_0000),
-            stage2(2, 0x6000_0000),
-            nested(1),
-            nested(2),
+            Ste::stage2(stage2(1, 0x5000_0000)),
+            Ste::stage2(stage2(1, 0x6000_0000)),
+            Ste::stage2(stage2(2, 0x6000_0000)),
+            nested(0x4000_0000, stage2(1, 0x5000_0000)),
+            nested(0x4000_1000, stage2(1, 0x5000_0000)),
+            nested(0x4000_0000, stage2(2, 0x5000_0000)),
+            nested(0x4000_1000, stage2(2, 0x6000_0000)),
         ])
     }
 
@@ -194,7 +187,23 @@ mod tests {
     #[test]
     fn what_has_no_gap() {
         let all = configurations();
-        let [abort, _, invalid, bypass, one, other, attributes, ..] = &all[..] else {
+        let [
+            abort,
+            _,
+            invalid,
+            bypass,
+            one,
+            other,
+            attributes,
+            below,
+            _,
+            _,
+            on,
+            above,
+            apart,
+            ..,
+        ] = &all[..]
+        else {
             panic!("there are that many");
         };
         let count = |now, then| steps(now, then).len() - 1;
@@ -207,6 +216,15 @@ mod tests {
         assert_eq!(count(bypass, one), 2);
         assert_eq!(count(abort, one), 2);
         assert_eq!(count(invalid, one), 2);
+        // Above one stage 2: stage 1 alone changes, comes and goes.
+        assert_eq!(count(on, above), 1);
+        assert_eq!(count(on, below), 1);
+        assert_eq!(count(below, on), 2);
+        assert_eq!(count(abort, on), 2);
+        // The VMID is in another word.
+        assert_eq!(count(one, on), 3);
+        assert_eq!(count(on, apart), 1);
+        assert_eq!(count(above, apart), 3);
         // Two words that count.
         let through = steps(other, attributes);
         assert_eq!(through.len() - 1, 1, "only the second word differs");

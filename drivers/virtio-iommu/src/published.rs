@@ -174,6 +174,7 @@ impl<P: Platform> Domain for Handle<P> {
         }
         let (descriptor, meaning): (u64, Box<str>) = self.viommu.look_up(self.id, iova);
         Vec::from([WalkStep {
+            stage: 1,
             level: 0,
             table: PhysAddr(0),
             index: 0,

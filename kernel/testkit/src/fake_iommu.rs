@@ -393,6 +393,7 @@ impl Domain for FakeDomain {
             .get(&self.id)
             .and_then(|table| table.find(iova.0));
         map.map(|(start, (pa, _, permission))| WalkStep {
+            stage: 1,
             level: 3,
             table: PhysAddr(0),
             index: 0,

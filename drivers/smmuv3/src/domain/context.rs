@@ -1,6 +1,6 @@
 //! A translation context: tables, what names them (a CD, or at stage 2 each stream's
-//! entry itself) and the number that tags what is cached of them. Streams that are attached keep it alive, so that it is
-//! never freed while an entry points to it.
+//! entry itself) and the number that tags what is cached of them. Streams that are
+//! attached keep it alive, so that it is never freed while an entry points to it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,13 +13,16 @@ use mastiff_core::error::Fault;
 use mastiff_core::iommu::Permission;
 use mastiff_pgtable::stage1::MAIR;
 use mastiff_pgtable::{
-    Access as Rights, Attrs, Exec, MapError, Memory as Kind, PageTable, Shareability, Stage, Walk,
+    Access as Rights, Attrs, Exec, Geometry, MapError, Memory as Kind, PageTable, Shareability,
+    Stage,
 };
+use spin::Mutex;
 
 use super::flush::Flush;
 use super::recent::Recent;
+use super::{Parent, Shown, Tags};
 use crate::bind::Machine;
-use crate::memory::{Memory, WalkMemory};
+use crate::memory::WalkMemory;
 use crate::smmu::Smmu;
 use crate::spec::cd::{Cd, Stage1};
 use crate::spec::command::Tag;
@@ -31,6 +34,9 @@ pub(crate) struct Context<P: Machine> {
     // Its ASID, or its VMID, and what invalidates by it.
     number: u16,
     tag: Tag,
+    stage: Stage,
+    // What it is nested in.
+    parent: Option<Arc<Parent<P>>>,
     recent: Recent,
     // Always there, until `drop` decides whether it may be freed.
     parts: Option<Parts<P>>,
@@ -38,56 +44,93 @@ pub(crate) struct Context<P: Machine> {
 
 struct Parts<P: Machine> {
     /// Of a stage 1.
-    cd: Option<Memory<P>>,
+    cd: Option<Shown<P>>,
     tables: PageTable<WalkMemory<P>>,
 }
 
 impl<P: Machine> Context<P> {
-    /// A context in which every address faults.
+    /// A context in which every address faults, of the stage that domains are made of.
     pub fn new(smmu: Arc<Smmu<P>>) -> Result<Self, Fault> {
         let geometry = smmu.geometry;
-        let memory = WalkMemory::new(smmu.platform.clone(), smmu.reach);
-        let tables =
-            PageTable::new(memory, geometry).map_err(|error| refusal(&smmu, error, Iova(0), 0))?;
-        let cd = match geometry.stage {
-            Stage::One => Some(Memory::new(
-                &smmu.platform,
-                smmu.reach,
-                Cd::BYTES as u64,
-                64,
-            )?),
-            Stage::Two => None,
+        match geometry.stage {
+            Stage::One => Self::stage1(smmu, geometry, None),
+            Stage::Two => Self::stage2(smmu, geometry),
+        }
+    }
+
+    /// A stage 1 above a stage 2.
+    pub fn nested(parent: Arc<Parent<P>>) -> Result<Self, Fault> {
+        let below = parent.context();
+        let smmu = below.smmu.clone();
+        // What comes out of stage 1 is what stage 2 takes.
+        let geometry = Geometry {
+            output_bits: below.parts()?.tables.geometry().input_bits,
+            ..smmu.geometry
         };
-        // Nothing that can fail comes after: from here dropping gives it back.
-        let number = smmu.tags.lock().take()?;
-        let tag = match &cd {
-            None => Tag::vmid(number),
-            Some(cd) => {
-                let words = Cd::stage1(Stage1 {
-                    asid: number,
-                    ttb0: tables.root(),
-                    granule: geometry.granule.bits(),
-                    input_bits: geometry.input_bits,
-                    ips: smmu.features.ips,
-                    mair: MAIR,
-                    access: smmu.access(),
-                });
-                // No entry points here yet, so the order of the words does not matter.
-                for (word, &value) in words.0.iter().enumerate() {
-                    cd.store(8 * word, value);
-                }
-                cd.publish(0, Cd::BYTES);
-                Tag::asid(number)
-            }
+        Self::stage1(smmu, geometry, Some(parent))
+    }
+
+    /// A stage 2, as large as `geometry` says.
+    pub fn stage2(smmu: Arc<Smmu<P>>, geometry: Geometry) -> Result<Self, Fault> {
+        let tables = tables(&smmu, geometry, None)?;
+        let number = smmu.vmids.lock().take()?;
+        Ok(Self::made(
+            smmu,
+            (number, Tag::vmid(number)),
+            None,
+            None,
+            tables,
+        ))
+    }
+
+    fn stage1(
+        smmu: Arc<Smmu<P>>,
+        geometry: Geometry,
+        parent: Option<Arc<Parent<P>>>,
+    ) -> Result<Self, Fault> {
+        let tables = tables(&smmu, geometry, parent.clone())?;
+        let cd = Shown::new(&smmu, Cd::BYTES as u64, parent.clone())?;
+        let number = smmu.asids.lock().take()?;
+        let words = Cd::stage1(Stage1 {
+            asid: number,
+            ttb0: tables.root(),
+            granule: geometry.granule.bits(),
+            input_bits: geometry.input_bits,
+            ips: smmu.features.ips,
+            mair: MAIR,
+            access: smmu.access(),
+        });
+        // No entry points here yet, so the order of the words does not matter.
+        let memory = cd.memory()?;
+        for (word, &value) in words.0.iter().enumerate() {
+            memory.store(8 * word, value);
+        }
+        memory.publish(0, Cd::BYTES);
+        let tag = match &parent {
+            Some(parent) => Tag::asid(number).under(parent.context().number),
+            None => Tag::asid(number),
         };
+        Ok(Self::made(smmu, (number, tag), parent, Some(cd), tables))
+    }
+
+    // Nothing that can fail: from here dropping gives it all back.
+    fn made(
+        smmu: Arc<Smmu<P>>,
+        (number, tag): (u16, Tag),
+        parent: Option<Arc<Parent<P>>>,
+        cd: Option<Shown<P>>,
+        tables: PageTable<WalkMemory<P>>,
+    ) -> Self {
         smmu.counters.domains.add();
-        Ok(Self {
+        Self {
             smmu,
             number,
             tag,
+            stage: tables.geometry().stage,
+            parent,
             recent: Recent::new(),
             parts: Some(Parts { cd, tables }),
-        })
+        }
     }
 
     /// Its ASID, or its VMID.
@@ -107,28 +150,50 @@ impl<P: Machine> Context<P> {
         }
     }
 
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// What it is nested in.
+    pub fn parent(&self) -> Option<&Arc<Parent<P>>> {
+        self.parent.as_ref()
+    }
+
+    pub fn tables(&self) -> Option<&PageTable<WalkMemory<P>>> {
+        self.parts.as_ref().map(|parts| &parts.tables)
+    }
+
     /// The entry of a stream that goes through here.
     pub fn ste(&self) -> Result<Ste, Fault> {
-        let (parts, access) = (self.parts()?, self.smmu.access());
-        let (features, geometry) = (&self.smmu.features, &self.smmu.geometry);
-        Ok(match &parts.cd {
-            Some(cd) => Ste::stage1(cd.pa(), access, features.stall_configurable),
-            None => Ste::stage2(Stage2 {
-                vmid: self.number,
-                ttb: parts.tables.root(),
-                granule: geometry.granule.bits(),
-                input_bits: geometry.input_bits,
-                start_level: geometry.start_level(),
-                ps: features.ips,
-                access,
-            }),
+        let (access, stalls) = (self.smmu.access(), self.smmu.features.stall_configurable);
+        Ok(match (&self.parts()?.cd, &self.parent) {
+            (None, _) => Ste::stage2(self.regime()?),
+            (Some(cd), None) => Ste::stage1(cd.at(), access, stalls),
+            (Some(cd), Some(parent)) => {
+                Ste::nested(cd.at(), access, stalls, parent.context().regime()?)
+            }
+        })
+    }
+
+    /// Its tables and tag as a stage 2.
+    fn regime(&self) -> Result<Stage2, Fault> {
+        let tables = &self.parts()?.tables;
+        let geometry = tables.geometry();
+        Ok(Stage2 {
+            vmid: self.number,
+            ttb: tables.root(),
+            granule: geometry.granule.bits(),
+            input_bits: geometry.input_bits,
+            start_level: geometry.start_level(),
+            ps: self.smmu.features.ips,
+            access: self.smmu.access(),
         })
     }
 
     /// The CD and its address, if there is one.
     pub fn cd(&self) -> Option<(u64, Cd)> {
-        let cd = self.parts.as_ref()?.cd.as_ref()?;
-        Some((cd.pa(), Cd(cd.load_words(0))))
+        let memory = self.parts.as_ref()?.cd.as_ref()?.memory().ok()?;
+        Some((memory.pa(), Cd(memory.load_words(0))))
     }
 
     /// New translations need no invalidation: what is invalid is not cached
@@ -180,14 +245,17 @@ impl<P: Machine> Context<P> {
     }
 
     fn kind(&self) -> &'static str {
-        match self.smmu.geometry.stage {
+        match self.stage {
             Stage::One => "ASID",
             Stage::Two => "VMID",
         }
     }
 
-    pub fn walk(&self, iova: Iova) -> Option<Walk> {
-        self.parts.as_ref().map(|parts| parts.tables.walk(iova.0))
+    fn numbers(&self) -> &Mutex<Tags> {
+        match self.stage {
+            Stage::One => &self.smmu.asids,
+            Stage::Two => &self.smmu.vmids,
+        }
     }
 }
 
@@ -202,17 +270,27 @@ impl<P: Machine> Drop for Context<P> {
             return;
         };
         match done {
-            Ok(()) => self.smmu.tags.lock().give(self.number),
+            Ok(()) => self.numbers().lock().give(self.number),
             Err(fault) => {
                 let (name, kind, number) = (self.smmu.name(), self.kind(), self.number);
                 log::error!("{name}: the tables of {kind} {number} stay allocated: {fault}");
                 if let Some(cd) = parts.cd {
-                    cd.abandon(&self.smmu.platform);
+                    cd.abandon(&self.smmu);
                 }
                 core::mem::forget(parts.tables);
             }
         }
     }
+}
+
+/// Empty tables, which a parent shows if there is one.
+fn tables<P: Machine>(
+    smmu: &Smmu<P>,
+    geometry: Geometry,
+    parent: Option<Arc<Parent<P>>>,
+) -> Result<PageTable<WalkMemory<P>>, Fault> {
+    let memory = WalkMemory::new(smmu.platform.clone(), smmu.reach, parent);
+    PageTable::new(memory, geometry).map_err(|error| refusal(smmu, error, Iova(0), 0))
 }
 
 /// A leaf as seen from an address.

@@ -3,20 +3,20 @@
 mod context;
 mod cover;
 mod flush;
+mod nested;
 mod recent;
 mod tags;
+mod walk;
 
-use alloc::format;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, Permission, WalkStep};
-use mastiff_pgtable::{Attrs, Entry, Exec, Geometry};
 
 pub(crate) use context::Context;
+pub(crate) use nested::{Lower, Parent, Shown};
 pub(crate) use tags::Tags;
 
 use crate::attach::Route;
@@ -33,6 +33,9 @@ impl<P: Machine> Domain for PagingDomain<P> {
     }
 
     fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
+        if let Some(parent) = self.0.parent() {
+            parent.check(pa.0, len)?;
+        }
         self.0.map(iova, pa, len, access)
     }
 
@@ -41,20 +44,16 @@ impl<P: Machine> Domain for PagingDomain<P> {
     }
 
     fn walk(&self, iova: Iova) -> Vec<WalkStep> {
-        let walk = self.0.walk(iova);
-        let steps = walk.iter().flat_map(|walk| walk.steps());
-        let step = |step: &mastiff_pgtable::WalkStep| WalkStep {
-            level: step.level,
-            table: PhysAddr(step.table),
-            index: step.index,
-            descriptor: step.raw,
-            meaning: meaning(step, &self.0.smmu().geometry).into_boxed_str(),
-        };
-        steps.map(step).collect()
+        self.0.walk(iova)
     }
 
     fn tag(&self) -> Option<u32> {
         Some(self.0.number().into())
+    }
+
+    fn parent_tag(&self) -> Option<u32> {
+        let parent = self.0.parent()?;
+        Some(parent.context().number().into())
     }
 }
 
@@ -85,32 +84,4 @@ impl<P: Machine> Domain for IdentityDomain<P> {
     fn tag(&self) -> Option<u32> {
         None
     }
-}
-
-fn meaning(step: &mastiff_pgtable::WalkStep, geometry: &Geometry) -> alloc::string::String {
-    let leaf = |kind, pa, attrs| {
-        let together = match step.contiguous(geometry) {
-            1 => "".to_string(),
-            count => format!(", one of {count} contiguous"),
-        };
-        format!("{kind} at {pa:#x}, {}{together}", rights(attrs))
-    };
-    match step.entry {
-        Entry::Invalid => "invalid: faults".to_string(),
-        Entry::Table { pa } => format!("table at {pa:#x}"),
-        Entry::Block { pa, attrs } => leaf("block", pa, attrs),
-        Entry::Page { pa, attrs } => leaf("page", pa, attrs),
-    }
-}
-
-fn rights(attrs: Option<Attrs>) -> alloc::string::String {
-    let Some(attrs) = attrs else {
-        return "attributes that this driver does not make".to_string();
-    };
-    let execute = if attrs.exec == Exec::Never {
-        ""
-    } else {
-        ", executable"
-    };
-    format!("{:?}, {:?}{execute}", attrs.access, attrs.memory)
 }

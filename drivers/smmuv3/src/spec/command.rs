@@ -61,6 +61,8 @@ pub mod opcode {
     pub const CFGI_STE: u8 = 0x03;
     /// Invalidate a range of STEs; with range 31, everything (CMD_CFGI_ALL).
     pub const CFGI_STE_RANGE: u8 = 0x04;
+    /// Invalidate all NS-EL1 translations of a VMID that stage 1 has a part in.
+    pub const TLBI_NH_ALL: u8 = 0x10;
     /// Invalidate all NS-EL1 translations of an ASID.
     pub const TLBI_NH_ASID: u8 = 0x11;
     /// Invalidate NS-EL1 translations of addresses.
@@ -92,6 +94,15 @@ impl Tag {
         Self {
             address: (CMD0::OPCODE.val(opcode::TLBI_NH_VA.into()) + tag).value,
             all: (CMD0::OPCODE.val(opcode::TLBI_NH_ASID.into()) + tag).value,
+        }
+    }
+
+    /// The same of an ASID above the stage 2 of this VMID.
+    pub fn under(self, vmid: u16) -> Self {
+        let vmid = CMD0::VMID.val(vmid.into()).value;
+        Self {
+            address: self.address | vmid,
+            all: self.all | vmid,
         }
     }
 
@@ -162,6 +173,15 @@ impl Command {
         Self([tag.all, 0])
     }
 
+    /// Drops all cached translations of a VMID that stage 1 has a part in: those of
+    /// stage 2 alone are what an invalidation by intermediate address takes, and those
+    /// of both are what it leaves (§4.4.2.1, §4.4.3.2).
+    #[inline]
+    pub fn tlbi_nh_all(vmid: u16) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::TLBI_NH_ALL.into()) + CMD0::VMID.val(vmid.into());
+        Self([word0.value, 0])
+    }
+
     /// Drops the cached leaf that translates `address` (§4.4.2.4, §4.4.3.2).
     #[inline]
     pub fn tlbi_address(tag: Tag, address: u64) -> Self {
@@ -188,6 +208,7 @@ impl Command {
         match self.opcode() {
             opcode::CFGI_STE => "CMD_CFGI_STE",
             opcode::CFGI_STE_RANGE => "CMD_CFGI_STE_RANGE",
+            opcode::TLBI_NH_ALL => "CMD_TLBI_NH_ALL",
             opcode::TLBI_NH_ASID => "CMD_TLBI_NH_ASID",
             opcode::TLBI_NH_VA => "CMD_TLBI_NH_VA",
             opcode::TLBI_EL2_ALL => "CMD_TLBI_EL2_ALL",

@@ -176,6 +176,12 @@ impl Event {
         self.is_translation().then_some(if stage2 { 2 } else { 1 })
     }
 
+    /// What stage 2 was to translate, where that faulted (§7.3.13 IPA).
+    pub fn intermediate_address(&self) -> Option<u64> {
+        let has = self.stage() == Some(2) && self.code() != code::F_WALK_EABT;
+        has.then_some(self.0[3] & 0x00ff_ffff_ffff_f000)
+    }
+
     /// What the faulting stage was translating, in the architecture's words.
     pub fn class(&self) -> Option<&'static str> {
         self.is_translation()

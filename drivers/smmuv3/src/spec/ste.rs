@@ -192,6 +192,15 @@ impl Ste {
         Self([word0, word1, word2.value, word3.value, 0, 0, 0, 0])
     }
 
+    /// Transactions are translated by the one CD at `cd`, and what comes out of that by
+    /// a stage 2, as are `cd` itself and the addresses of the CD's tables.
+    pub fn nested(cd: u64, access: Access, stall_disable: bool, regime: Stage2) -> Self {
+        let first = Self::stage1(cd, access, stall_disable);
+        let second = Self::stage2(regime);
+        let word0 = STE0::CONFIG::Nested.value | first.0[0];
+        Self([word0, first.0[1], second.0[2], second.0[3], 0, 0, 0, 0])
+    }
+
     /// The bits that the hardware looks at, which its configuration decides (§5.2):
     /// nothing but V of an invalid entry, Config too of one that aborts.
     pub fn used(&self) -> [u64; Self::WORDS] {

@@ -166,6 +166,20 @@ fn stage_2_entries() {
         0,
     ];
     assert_eq!(stage2(12, 44, 0, Access::Coherent), expected);
+    // Config 0b111: of stage 1 how its CD is found, and all of stage 2.
+    let regime = Stage2 {
+        vmid: 0x1234,
+        ttb: 0x4_8765_1000,
+        granule: 12,
+        input_bits: 44,
+        start_level: 0,
+        ps: 4,
+        access: Access::Coherent,
+    };
+    let nested = Ste::nested(0x800_4123_5640, Access::Coherent, false, regime);
+    assert_eq!(nested.0[..2], [0x800_4123_564f, 0x1000_0008_00d6]);
+    assert_eq!(nested.0[2..], expected[2..]);
+    assert_eq!(nested.cd(), Some(0x800_4123_5640));
     // S2TG 175:174, 0b10 for 16 KiB and 0b01 for 64; S2SL0 counts from level 3.
     let word2 = |granule, bits, level| stage2(granule, bits, level, Access::NonCoherent)[2];
     assert_eq!(word2(12, 39, 1), 0x040c_2059_0000_1234);
@@ -260,6 +274,11 @@ fn commands() {
     let (asid, vmid) = (Tag::asid(0x1234), Tag::vmid(0x1234));
     assert_eq!(Command::tlbi_all(asid).0, [0x1234_0000_0000_0011, 0]);
     assert_eq!(Command::tlbi_all(vmid).0, [0x0000_1234_0000_0028, 0]);
+    let nested = asid.under(0xabcd);
+    assert_eq!(Command::tlbi_all(nested).0, [0x1234_abcd_0000_0011, 0]);
+    let page = Command::tlbi_address(nested, 0xffff_ffff_f000);
+    assert_eq!(page.0, [0x1234_abcd_0000_0012, 0xffff_ffff_f001]);
+    assert_eq!(Command::tlbi_nh_all(0x1234).0, [0x0000_1234_0000_0010, 0]);
     assert_eq!(Command::TLBI_EL2_ALL.0, [0x20, 0]);
     assert_eq!(Command::TLBI_NSNH_ALL.0, [0x30, 0]);
     let page = Command::tlbi_address(asid, 0xffff_ffff_f000);
@@ -316,6 +335,12 @@ fn a_translation_fault_is_read() {
     );
     assert_eq!((event.stage(), event.class()), (Some(2), Some("TTD")));
     assert_eq!(event.stalled(), Some(0x42));
+    // Stage 2, on the way to a CD: the IPA is at 247:204.
+    let event = Event([0x10, 0x088_0000_0000, 0x1000, 0x800_4123_5000]);
+    assert_eq!((event.stage(), event.class()), (Some(2), Some("CD")));
+    assert_eq!(event.intermediate_address(), Some(0x800_4123_5000));
+    let event = Event([0x10, 0x008_0000_0000, 0x1000, 0x800_4123_5000]);
+    assert_eq!(event.intermediate_address(), None);
     // An instruction fetch.
     let event = Event([0x13, 0xc_0000_0000, 0, 0]);
     assert_eq!(

@@ -11,6 +11,7 @@ mod events;
 mod granules;
 mod lifetime;
 mod messages;
+mod nested;
 mod order;
 mod stage2;
 mod suspend;

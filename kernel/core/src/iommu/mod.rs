@@ -30,6 +30,12 @@ pub trait Iommu: Send + Sync {
     fn limits(&self) -> Limits;
     /// A new, empty domain: every address faults until it is mapped.
     fn paging_domain(&self) -> Result<Arc<dyn Domain>, Fault>;
+    /// A new, empty domain that others can be nested in, where there are two stages of
+    /// translation.
+    fn parent_domain(&self) -> Result<Arc<dyn ParentDomain>, Fault> {
+        let what = "nested domains: this IOMMU has one stage of translation";
+        Err(Fault::Unsupported { what, seen: 0 })
+    }
     /// A domain in which every address is its own physical address.
     fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault>;
     /// Aborts everything from `stream`. When this returns `Ok` no transaction of
@@ -140,6 +146,21 @@ pub trait Domain: Send + Sync {
     fn walk(&self, iova: Iova) -> Vec<WalkStep>;
     /// The tag of its translations (ASID), if it has one.
     fn tag(&self) -> Option<u32>;
+    /// The tag of the domain that it is nested in (VMID), if it is.
+    fn parent_tag(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// A domain that others can be nested in: it says which memory masters may reach and
+/// where, and those in it say which of that, and where. What is mapped in a nested
+/// domain is not memory, then, but an address of its parent. A stream can be attached
+/// to either.
+pub trait ParentDomain: Domain {
+    /// Highest address that can be mapped here.
+    fn aperture(&self) -> u64;
+    /// A new, empty domain in this one, which it keeps alive.
+    fn nested(&self) -> Result<Arc<dyn Domain>, Fault>;
 }
 
 /// What a master may do with mapped memory.
@@ -156,6 +177,9 @@ pub enum Permission {
 /// One level of a walk.
 #[derive(Clone, Debug)]
 pub struct WalkStep {
+    /// Whose table it is: that of a master's addresses (1), or, nested, of their
+    /// parent's (2).
+    pub stage: u8,
     /// Level, 0 to 3.
     pub level: u8,
     /// The table that was read.
