@@ -1,10 +1,10 @@
 //! The device under a driver that manages its IOMMU by itself. There are two address
-//! spaces, `a` and `b`, that map the same addresses to different memory with different
-//! bytes; the core attaches neither. What the device reads, and where what it writes
-//! arrives, tell which space each transfer went through.
+//! spaces, `a` and `b`, and where the IOMMU has two stages two more that are nested in
+//! a common one, `nested-a` and `nested-b`. They map the same addresses to different
+//! memory with different bytes; the core attaches none of them. What the device reads,
+//! and where what it writes arrives, tell which space each transfer went through.
 //!
-//! Its interrupt is wired: the doorbell of message interrupts is mapped in neither
-//! space.
+//! Its interrupt is wired: the doorbell of message interrupts is mapped in no space.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,7 +26,8 @@ use crate::{MASK_BITS, compare, pattern};
 pub struct EduManaged;
 
 const MATCHES: &[Match] = &[Match::pci(0x1234, 0x11e8).managed()];
-const NAMES: &[&str] = &["a", "b"];
+/// Neighbours of a kind are exchanged for each other.
+const NAMES: &[&str] = &["a", "b", "nested-a", "nested-b"];
 /// Where each space has a page to read, and one to write to. Both are within the bits
 /// that the device puts on the bus.
 const SOURCE: Iova = Iova(0x0100_0000);
@@ -51,7 +52,15 @@ impl<P: Platform> Driver<P> for EduManaged {
         let registers = probe.mmio(0, device::REGISTERS)?;
         let managed = probe.managed()?;
         let platform = probe.platform().clone();
-        let spaces = [managed.space()?, managed.space()?];
+        let mut spaces = Vec::from([managed.space()?, managed.space()?]);
+        match managed.lower() {
+            Ok(lower) => {
+                spaces.push(managed.nested_space(&lower)?);
+                spaces.push(managed.nested_space(&lower)?);
+            }
+            Err(Fault::Unsupported { .. }) => {}
+            Err(fault) => return Err(fault.into()),
+        }
         for space in &spaces {
             for at in [SOURCE, SINK] {
                 map(&platform, space, at)?;
@@ -84,7 +93,7 @@ struct State<P: Platform> {
     platform: P,
     device: Arc<Device<P>>,
     managed: Managed<P>,
-    spaces: [Space<P>; 2],
+    spaces: Vec<Space<P>>,
     attached: Option<usize>,
 }
 
@@ -136,7 +145,8 @@ impl<P: Platform> DmaTest for BoundManaged<P> {
 
 impl<P: Platform> Spaces for BoundManaged<P> {
     fn names(&self) -> &'static [&'static str] {
-        NAMES
+        let spaces = self.state.lock().spaces.len();
+        &NAMES[..spaces]
     }
 
     fn attached(&self) -> Option<usize> {
@@ -154,9 +164,15 @@ impl<P: Platform> Spaces for BoundManaged<P> {
     fn map(&self, at: Iova) -> Result<(), Fault> {
         let state = self.state.lock();
         reachable(at)?;
-        let [a, b] = &state.spaces;
-        map(&state.platform, a, at)?;
-        map(&state.platform, b, at).inspect_err(|_| drop(a.unmap(at)))
+        for (done, space) in state.spaces.iter().enumerate() {
+            if let Err(fault) = map(&state.platform, space, at) {
+                for space in &state.spaces[..done] {
+                    space.unmap(at)?;
+                }
+                return Err(fault);
+            }
+        }
+        Ok(())
     }
 
     fn unmap(&self, at: Iova) -> Result<(), Fault> {
@@ -164,8 +180,11 @@ impl<P: Platform> Spaces for BoundManaged<P> {
             return Err(Fault::invalid("this page stays: transfers use it"));
         }
         let state = self.state.lock();
-        let results = state.spaces.each_ref().map(|space| space.unmap(at));
-        results.into_iter().try_for_each(|result| result.map(drop))
+        let mut result = Ok(());
+        for space in &state.spaces {
+            result = result.and(space.unmap(at).map(drop));
+        }
+        result
     }
 
     fn transfer(&self, at: Iova) -> Result<Seen, Fault> {
@@ -186,7 +205,7 @@ impl<P: Platform> Spaces for BoundManaged<P> {
             let mut switches = 0;
             device.finish_while(|| {
                 switches += 1;
-                state.attach(1 - state.attached.unwrap_or(0))
+                state.attach(state.attached.unwrap_or(0) ^ 1)
             })?;
             Ok(switches)
         })
@@ -239,13 +258,14 @@ impl<P: Platform> State<P> {
 
     /// Fills what is mapped at `at` with bytes that are new, so that nothing which is
     /// left from before can be taken for them, and readies the pages to write to.
-    fn prepare(&self, at: Iova) -> Result<[Vec<u8>; 2], Fault> {
+    fn prepare(&self, at: Iova) -> Result<Vec<Vec<u8>>, Fault> {
         let now = self.device.now();
-        let patterns = [now, !now].map(|seed| {
-            let mut bytes = pattern(seed);
+        let pattern_of = |space: usize| {
+            let mut bytes = pattern(now ^ (space as u64) << 40);
             bytes.truncate(LEN);
             bytes
-        });
+        };
+        let patterns: Vec<_> = (0..self.spaces.len()).map(pattern_of).collect();
         for (space, pattern) in self.spaces.iter().zip(&patterns) {
             match space.write(at, pattern) {
                 // The device is aimed at nothing on purpose.
@@ -266,7 +286,7 @@ impl<P: Platform> State<P> {
             space.read(SINK, &mut bytes)?;
             if bytes.iter().any(|&byte| byte != UNTOUCHED) {
                 if found.0.is_some() {
-                    return Err(Fault::invalid("one transfer wrote to both spaces"));
+                    return Err(Fault::invalid("one transfer wrote to two spaces"));
                 }
                 found = (Some(index), Some(bytes));
             }
@@ -277,18 +297,14 @@ impl<P: Platform> State<P> {
 
 /// Which pattern these bytes are, all of them; `None` where they have nothing of
 /// either.
-fn which(bytes: &[u8], patterns: &[Vec<u8>; 2]) -> Result<Option<usize>, Fault> {
+fn which(bytes: &[u8], patterns: &[Vec<u8>]) -> Result<Option<usize>, Fault> {
     let same = |pattern: &Vec<u8>| bytes.iter().zip(pattern).filter(|(a, b)| a == b).count();
     // Of unrelated bytes one in 256 is the same by chance; a cache line is more.
-    let like = patterns.each_ref().map(|pattern| same(pattern) > LEN / 16);
-    match like {
-        [false, false] => Ok(None),
-        [first, _] => {
-            let closest = if first { 0 } else { 1 };
-            compare(bytes, &patterns[closest])?;
-            Ok(Some(closest))
-        }
+    let closest = patterns.iter().position(|known| same(known) > LEN / 16);
+    if let Some(closest) = closest {
+        compare(bytes, &patterns[closest])?;
     }
+    Ok(closest)
 }
 
 fn map<P: Platform>(platform: &P, space: &Space<P>, at: Iova) -> Result<(), Fault> {

@@ -110,6 +110,26 @@ fn s14_it_is_sent_through_one_space_after_the_other_while_it_reads() {
 }
 
 #[test]
+fn nested_spaces_are_as_good_as_others() {
+    let (machine, _) = machine();
+    let engine = machine.boot(&DRIVERS);
+    let spaces = spaces(&engine);
+    assert_eq!(spaces.names(), ["a", "b", "nested-a", "nested-b"]);
+    spaces.map(OWN).unwrap();
+    for (space, other) in [(2, 3), (0, 1), (3, 2), (2, 3)] {
+        spaces.attach(space).unwrap();
+        assert_eq!(seen(spaces.transfer(OWN)), (Some(space), Some(space)));
+        // Neighbours only: between others a transfer may be cut off.
+        let seen = spaces.switch().unwrap();
+        assert!([Some(space), Some(other)].contains(&seen.read));
+        assert!(seen.switches > 10);
+    }
+    assert_eq!(machine.iommu.counts().blocks, 0);
+    spaces.unmap(OWN).unwrap();
+    assert_eq!(seen(spaces.transfer(OWN)).0, None);
+}
+
+#[test]
 fn a_page_of_two_spaces_is_noticed() {
     let (machine, device) = machine();
     let engine = machine.boot(&DRIVERS);

@@ -29,7 +29,7 @@
 //! - `fault`, `storm`: events and global errors, and masters that never stop
 //! - `bind`: the device tree's side
 //!
-//! Not here: stage 1 and 2 at once, substreams, ATS and page requests, stalling, secure
+//! Not here: substreams, ATS and page requests, stalling, secure
 //! state.
 #![no_std]
 #![forbid(unsafe_code)]

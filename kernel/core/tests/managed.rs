@@ -10,7 +10,7 @@ use mastiff_core::addr::Iova;
 use mastiff_core::driver::Driver;
 use mastiff_core::engine::{DmaSetup, Engine};
 use mastiff_core::error::{Fault, ProbeError};
-use mastiff_core::iommu::{Managed, Permission, Space};
+use mastiff_core::iommu::{Lower, Managed, Permission, Space};
 use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
 use mastiff_core::probe::Probe;
 use mastiff_testkit::Sim;
@@ -41,6 +41,21 @@ fn driver(
 /// A space with one page mapped at [`AT`] that holds `byte`.
 fn space(sim: &Sim, managed: &Managed<Sim>, byte: u8) -> Result<Space<Sim>, Fault> {
     let space = managed.space()?;
+    let pages = sim.alloc_pages(PageRequest::new(4096))?;
+    pages.fill(0, 4096, byte);
+    sim.barrier(Barrier::Publish);
+    space.map(AT, pages, Permission::ReadWrite)?;
+    Ok(space)
+}
+
+/// The same, nested.
+fn nested_space(
+    sim: &Sim,
+    managed: &Managed<Sim>,
+    lower: &Lower,
+    byte: u8,
+) -> Result<Space<Sim>, Fault> {
+    let space = managed.nested_space(lower)?;
     let pages = sim.alloc_pages(PageRequest::new(4096))?;
     pages.fill(0, 4096, byte);
     sim.barrier(Barrier::Publish);
@@ -149,6 +164,81 @@ fn s14_switching_spaces_shows_one_or_the_other_and_never_memory() {
 }
 
 #[test]
+fn spaces_nested_in_one_have_their_memory_in_it_and_are_apart() {
+    let bench = Bench::new();
+    let kept = Kept::default();
+    let drivers: [&'static dyn Driver<Sim>; 2] = [
+        bench.iommu_driver(vec![]),
+        driver(&bench, &kept, |_, _| Ok(())),
+    ];
+    let engine = start(&bench, &drivers);
+    let managed = kept.lock().unwrap().take().unwrap();
+    let frames = bench.sim.memory().live();
+    let lower = managed.lower().unwrap();
+    let nested = |byte| nested_space(&bench.sim, &managed, &lower, byte).unwrap();
+    let spaces = [nested(1), nested(2)];
+    // The same address in both, and so at two addresses of what they are nested in.
+    assert_eq!(bench.counts().mappings, 4);
+    let plain = space(&bench.sim, &managed, 3).unwrap();
+    for (space, byte) in [
+        (&spaces[1], 2),
+        (&plain, 3),
+        (&spaces[0], 1),
+        (&spaces[1], 2),
+    ] {
+        managed.attach(space).unwrap();
+        assert_eq!(read(&bench), Some(byte));
+    }
+    assert_eq!(bench.counts().blocks, 0);
+    drop(spaces[1].unmap(AT).unwrap());
+    assert_eq!(read(&bench), None);
+    assert_eq!(bench.counts().mappings, 3);
+    managed.detach();
+    // What is nested keeps what it is nested in.
+    drop(lower);
+    managed.attach(&spaces[0]).unwrap();
+    assert_eq!(read(&bench), Some(1));
+    managed.detach();
+    drop((spaces, plain));
+    let counts = bench.counts();
+    assert_eq!((counts.domains, counts.mappings), (0, 0));
+    assert_eq!(bench.sim.memory().live(), frames);
+    drop(engine);
+}
+
+#[test]
+fn pages_whose_nested_mapping_cannot_be_undone_are_parked() {
+    let bench = Bench::new();
+    let kept = Kept::default();
+    let drivers: [&'static dyn Driver<Sim>; 2] = [
+        bench.iommu_driver(vec![]),
+        driver(&bench, &kept, |_, _| Ok(())),
+    ];
+    let engine = start(&bench, &drivers);
+    let managed = kept.lock().unwrap().take().unwrap();
+    let lower = managed.lower().unwrap();
+    // The space's own unmapping fails, or the one below.
+    for n in 0..2 {
+        let space = nested_space(&bench.sim, &managed, &lower, 1).unwrap();
+        bench.iommu.inject().fail(Step::Unmap, n);
+        assert!(space.unmap(AT).is_err());
+        assert_eq!(bench.sim.memory().quarantined(), 1 + n as usize);
+    }
+    // The mapping above fails, and then taking back the one below.
+    let space = managed.nested_space(&lower).unwrap();
+    for (undone, parked) in [(true, 2), (false, 3)] {
+        bench.iommu.inject().fail(Step::Map, 1);
+        if !undone {
+            bench.iommu.inject().fail(Step::Unmap, 0);
+        }
+        let pages = bench.sim.alloc_pages(PageRequest::new(4096)).unwrap();
+        assert!(space.map(AT, pages, Permission::Read).is_err());
+        assert_eq!(bench.sim.memory().quarantined(), parked);
+    }
+    drop(engine);
+}
+
+#[test]
 fn s12_what_a_driver_attached_is_no_concern_of_set_up_and_teardown_of_others() {
     let bench = Bench::new();
     let kept = Kept::default();
@@ -240,7 +330,9 @@ fn every_failing_step_of_a_driver_that_manages_its_iommu_leaves_nothing() {
                 let first = space(sim, managed, 1)?;
                 managed.attach(&first)?;
                 let second = space(sim, managed, 2)?;
-                managed.attach(&second)
+                managed.attach(&second)?;
+                let third = nested_space(sim, managed, &managed.lower()?, 3)?;
+                managed.attach(&third)
             });
             let engine = start(&bench, &[bench.iommu_driver(vec![]), script]);
             if bench.sim.inject().is_armed(step) && bench.iommu.inject().is_armed(step) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{
-    Domain, EntryDump, Iommu, Limits, Permission, Reserved, Status, WalkStep,
+    Domain, EntryDump, Iommu, Limits, ParentDomain, Permission, Reserved, Status, WalkStep,
 };
 
 use crate::breach;
@@ -42,6 +42,8 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     identity: bool,
+    // The domain that it is nested in.
+    parent: Option<u32>,
     // By the first address: physical address, length, permission.
     maps: BTreeMap<u64, (u64, u64, Permission)>,
 }
@@ -143,7 +145,7 @@ impl FakeIommu {
         lock(&self.shared.inner).streams.get(&stream).copied()
     }
 
-    fn domain(&self, identity: bool) -> Result<Arc<dyn Domain>, Fault> {
+    fn domain(&self, identity: bool, parent: Option<FakeDomain>) -> Result<FakeDomain, Fault> {
         if self.shared.inject.take(Step::Domain) {
             return Err(exhausted("domain"));
         }
@@ -153,14 +155,19 @@ impl FakeIommu {
         let id = inner.next;
         let table = Table {
             identity,
+            parent: parent.as_ref().map(|parent| parent.handle.id),
             ..Table::default()
         };
         inner.domains.insert(id, table);
         drop(inner);
-        Ok(Arc::new(FakeDomain {
+        let handle = Handle {
             iommu: self.clone(),
             id,
-        }))
+            parent,
+        };
+        Ok(FakeDomain {
+            handle: Arc::new(handle),
+        })
     }
 }
 
@@ -183,11 +190,15 @@ impl Iommu for FakeIommu {
     }
 
     fn paging_domain(&self) -> Result<Arc<dyn Domain>, Fault> {
-        self.domain(false)
+        Ok(Arc::new(self.domain(false, None)?))
+    }
+
+    fn parent_domain(&self) -> Result<Arc<dyn ParentDomain>, Fault> {
+        Ok(Arc::new(self.domain(false, None)?))
     }
 
     fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault> {
-        self.domain(true)
+        Ok(Arc::new(self.domain(true, None)?))
     }
 
     fn block(&self, stream: StreamId) -> Result<(), Fault> {
@@ -246,9 +257,17 @@ impl DmaTranslator for FakeIommu {
         let mut inner = lock(&self.shared.inner);
         let domain = inner.streams.get(&stream);
         let table = domain.and_then(|id| inner.domains.get(id));
+        let below = |table: &Table| table.parent.and_then(|id| inner.domains.get(&id));
+        let through = |table: &Table| {
+            let addr = table.translate(addr, write)?;
+            match below(table) {
+                Some(below) => below.translate(addr, write),
+                None => Some(addr),
+            }
+        };
         let pa = table.and_then(|table| match inner.reserved_at(stream, addr) {
             Some(region) => (region.doorbell && write).then_some(addr),
-            None => table.translate(addr, write),
+            None => through(table),
         });
         if pa.is_none() {
             inner.aborted.push(Aborted {
@@ -293,9 +312,26 @@ impl Table {
     }
 }
 
+#[derive(Clone)]
 struct FakeDomain {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
     iommu: FakeIommu,
     id: u32,
+    parent: Option<FakeDomain>,
+}
+
+impl ParentDomain for FakeDomain {
+    fn aperture(&self) -> u64 {
+        self.handle.iommu.shared.limits.aperture
+    }
+
+    fn nested(&self) -> Result<Arc<dyn Domain>, Fault> {
+        let iommu = &self.handle.iommu;
+        Ok(Arc::new(iommu.domain(false, Some(self.clone()))?))
+    }
 }
 
 impl FakeDomain {
@@ -309,18 +345,18 @@ impl FakeDomain {
 
 impl Domain for FakeDomain {
     fn attach(&self, stream: StreamId) -> Result<(), Fault> {
-        if u64::from(stream.0) >= self.iommu.shared.limits.streams {
+        if u64::from(stream.0) >= self.handle.iommu.shared.limits.streams {
             breach(&format!("stream {stream} is attached, but there is none"));
         }
-        if self.iommu.shared.inject.take(Step::Attach) {
+        if self.handle.iommu.shared.inject.take(Step::Attach) {
             return Err(sync_timeout());
         }
-        let mut inner = lock(&self.iommu.shared.inner);
-        let before = inner.streams.insert(stream.0, self.id);
+        let mut inner = lock(&self.handle.iommu.shared.inner);
+        let before = inner.streams.insert(stream.0, self.handle.id);
         inner.counts.attaches += 1;
         inner.counts.syncs += 1;
         drop(inner);
-        if before == Some(self.id) {
+        if before == Some(self.handle.id) {
             breach(&format!("stream {stream} is attached twice"));
         }
         Ok(())
@@ -329,16 +365,16 @@ impl Domain for FakeDomain {
     fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
         self.check(iova, len);
         let last = iova.0.checked_add(len - 1);
-        if iova.0 == 0 || last.is_none_or(|last| last > self.iommu.shared.limits.aperture) {
+        if iova.0 == 0 || last.is_none_or(|last| last > self.handle.iommu.shared.limits.aperture) {
             breach(&format!("{iova}+{len:#x} is not in the aperture"));
         }
-        if self.iommu.shared.inject.take(Step::Map) {
+        if self.handle.iommu.shared.inject.take(Step::Map) {
             return Err(exhausted("table"));
         }
-        let mut inner = lock(&self.iommu.shared.inner);
+        let mut inner = lock(&self.handle.iommu.shared.inner);
         inner.counts.maps += 1;
-        let kept = inner.keeps(self.id, iova.0, iova.0 + (len - 1));
-        let Some(table) = inner.domains.get_mut(&self.id) else {
+        let kept = inner.keeps(self.handle.id, iova.0, iova.0 + (len - 1));
+        let Some(table) = inner.domains.get_mut(&self.handle.id) else {
             unreachable!("a domain lives as long as its handle");
         };
         let free = match table.maps.range(..iova.0 + len).next_back() {
@@ -366,13 +402,13 @@ impl Domain for FakeDomain {
 
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         self.check(iova, len);
-        if self.iommu.shared.inject.take(Step::Unmap) {
+        if self.handle.iommu.shared.inject.take(Step::Unmap) {
             // The mapping goes, but who knows when: it is kept as if cached.
             return Err(sync_timeout());
         }
-        let mut inner = lock(&self.iommu.shared.inner);
+        let mut inner = lock(&self.handle.iommu.shared.inner);
         inner.counts.syncs += 1;
-        let table = inner.domains.get_mut(&self.id);
+        let table = inner.domains.get_mut(&self.handle.id);
         let map = table.and_then(|table| table.maps.remove(&iova.0));
         drop(inner);
         match map {
@@ -387,10 +423,10 @@ impl Domain for FakeDomain {
     }
 
     fn walk(&self, iova: Iova) -> Vec<WalkStep> {
-        let inner = lock(&self.iommu.shared.inner);
+        let inner = lock(&self.handle.iommu.shared.inner);
         let map = inner
             .domains
-            .get(&self.id)
+            .get(&self.handle.id)
             .and_then(|table| table.find(iova.0));
         map.map(|(start, (pa, _, permission))| WalkStep {
             stage: 1,
@@ -405,11 +441,16 @@ impl Domain for FakeDomain {
     }
 
     fn tag(&self) -> Option<u32> {
-        Some(self.id)
+        Some(self.handle.id)
+    }
+
+    fn parent_tag(&self) -> Option<u32> {
+        let parent = self.handle.parent.as_ref();
+        parent.map(|parent| parent.handle.id)
     }
 }
 
-impl Drop for FakeDomain {
+impl Drop for Handle {
     fn drop(&mut self) {
         let mut inner = lock(&self.iommu.shared.inner);
         inner.domains.remove(&self.id);

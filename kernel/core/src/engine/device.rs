@@ -260,6 +260,14 @@ impl<P: Platform> Device<P> {
         }
     }
 
+    /// The space that its driver has attached.
+    pub fn space(&self) -> Option<GroupInfo> {
+        match &self.setup.grant {
+            Grant::Managed(managed) => managed.inner.info(),
+            _ => None,
+        }
+    }
+
     /// Every level of the walk for an address, through whatever the device's DMA goes
     /// through; `None` where that is no page table.
     pub fn walk(&self, iova: Iova) -> Option<Vec<WalkStep>> {

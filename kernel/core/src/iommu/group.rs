@@ -106,7 +106,7 @@ impl Drop for Kept {
     }
 }
 
-/// What people are shown of a group.
+/// What people are shown of a group, or of the one device that a managed space is for.
 #[derive(Clone, Debug)]
 pub struct GroupInfo {
     /// Names of the members.
@@ -117,6 +117,8 @@ pub struct GroupInfo {
     pub identity: bool,
     /// The domain's tag (ASID).
     pub tag: Option<u32>,
+    /// The tag of what it is nested in (VMID).
+    pub parent: Option<u32>,
     /// Bytes that its members can reach.
     pub mapped: u64,
 }
@@ -405,12 +407,13 @@ impl Group {
             streams: live.attachments.iter().map(Attachment::key).collect(),
             identity: self.identity,
             tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
+            parent: None,
             mapped: self.mapped.load(Ordering::Relaxed) + kept,
         }
     }
 }
 
-fn keys(behind: &[Behind]) -> Vec<StreamKey> {
+pub(super) fn keys(behind: &[Behind]) -> Vec<StreamKey> {
     behind
         .iter()
         .flat_map(|behind| behind.streams.iter().map(|&stream| (behind.node, stream)))

@@ -12,7 +12,8 @@ use core::mem;
 use mastiff_dt::NodeId;
 use spin::Mutex;
 
-use super::group::Behind;
+use super::group::{Behind, GroupInfo, keys};
+use super::lower::{Below, Domains, Lower};
 use super::{Domain, Permission, WalkStep};
 use crate::addr::{Iova, PAGE, PhysAddr};
 use crate::bus::BusFunction;
@@ -48,26 +49,52 @@ pub struct Space<P: Platform> {
 struct Tables<P: Platform> {
     platform: P,
     device: Box<str>,
-    domains: Vec<(NodeId, Arc<dyn Domain>)>,
-    maps: Mutex<Vec<(Iova, P::Pages)>>,
+    domains: Domains,
+    // What the domains are nested in.
+    below: Option<Arc<Below>>,
+    maps: Mutex<Vec<Map<P>>>,
+}
+
+struct Map<P: Platform> {
+    at: Iova,
+    // What it leads to, if that is not the pages themselves.
+    below: Option<Iova>,
+    pages: P::Pages,
 }
 
 impl<P: Platform> Managed<P> {
     /// A new, empty address space.
     pub fn space(&self) -> Result<Space<P>, Fault> {
-        let inner = &self.inner;
         let mut domains = Vec::new();
-        for behind in &inner.behind {
+        for behind in &self.inner.behind {
             domains.push((behind.node, behind.iommu.paging_domain()?));
         }
-        Ok(Space {
-            tables: Arc::new(Tables {
-                platform: inner.platform.clone(),
-                device: inner.device.clone(),
-                domains,
-                maps: Mutex::new(Vec::new()),
-            }),
-        })
+        Ok(self.space_of(domains, None))
+    }
+
+    /// Something to nest address spaces in, if the IOMMU has two stages.
+    pub fn lower(&self) -> Result<Lower, Fault> {
+        Lower::new(&self.inner.behind)
+    }
+
+    /// A new, empty address space that is nested: what is mapped in it is mapped in
+    /// `lower` too, and it reaches nothing else.
+    pub fn nested_space(&self, lower: &Lower) -> Result<Space<P>, Fault> {
+        let domains = lower.inner.nested()?;
+        Ok(self.space_of(domains, Some(lower.inner.clone())))
+    }
+
+    fn space_of(&self, domains: Domains, below: Option<Arc<Below>>) -> Space<P> {
+        let tables = Tables {
+            platform: self.inner.platform.clone(),
+            device: self.inner.device.clone(),
+            domains,
+            below,
+            maps: Mutex::new(Vec::new()),
+        };
+        Space {
+            tables: Arc::new(tables),
+        }
     }
 
     /// Sends the device's streams through `space`, in place of another one if one is
@@ -177,6 +204,22 @@ impl<P: Platform> Inner<P> {
         self.state.lock().attached.is_some()
     }
 
+    /// What people are shown of the space that is attached.
+    pub(crate) fn info(&self) -> Option<GroupInfo> {
+        let state = self.state.lock();
+        let tables = state.attached.as_ref()?;
+        let first = tables.domains.first().map(|(_, domain)| domain);
+        let maps = tables.maps.lock();
+        Some(GroupInfo {
+            members: Vec::from([self.device.clone()]),
+            streams: keys(&self.behind),
+            identity: false,
+            tag: first.and_then(|domain| domain.tag()),
+            parent: first.and_then(|domain| domain.parent_tag()),
+            mapped: maps.iter().map(|map| map.pages.len() as u64).sum(),
+        })
+    }
+
     /// The walk for an address in what is attached.
     pub(crate) fn walk(&self, iova: Iova) -> Vec<WalkStep> {
         let state = self.state.lock();
@@ -198,24 +241,33 @@ impl<P: Platform> Space<P> {
             return Err(bad("not whole pages inside the address space"));
         }
         let mut maps = tables.maps.lock();
-        let apart = |(at, held): &(Iova, P::Pages)| {
-            iova.0 + len <= at.0 || at.0 + held.len() as u64 <= iova.0
+        let apart = |map: &Map<P>| {
+            let (at, held) = (map.at.0, map.pages.len() as u64);
+            iova.0 + len <= at || at + held <= iova.0
         };
         if !maps.iter().all(apart) {
             return Err(bad("something is mapped there"));
         }
+        let pa = pages.pa();
+        let below = match &tables.below {
+            Some(below) => Some(below.map(pa, len, access)?),
+            None => None,
+        };
+        // What a nested domain leads to is an address of its parent.
+        let to = below.map_or(pa, |below| PhysAddr(below.0));
         for (done, (_, domain)) in tables.domains.iter().enumerate() {
-            if let Err(fault) = domain.map(iova, pages.pa(), len, access) {
-                let undone = tables.domains[..done]
-                    .iter()
-                    .try_for_each(|(_, domain)| domain.unmap(iova, len));
-                if undone.is_err() {
+            if let Err(fault) = domain.map(iova, to, len, access) {
+                if tables.take_out(done, iova, below, len).is_err() {
                     tables.platform.quarantine(pages);
                 }
                 return Err(fault);
             }
         }
-        maps.push((iova, pages));
+        maps.push(Map {
+            at: iova,
+            below,
+            pages,
+        });
         Ok(())
     }
 
@@ -223,10 +275,10 @@ impl<P: Platform> Space<P> {
     /// an error they are quarantined.
     pub fn unmap(&self, iova: Iova) -> Result<P::Pages, Fault> {
         let mut maps = self.tables.maps.lock();
-        let known = maps.iter().position(|(at, _)| *at == iova);
-        let (_, pages) = maps.swap_remove(known.ok_or(Fault::NotMapped { iova })?);
+        let known = maps.iter().position(|map| map.at == iova);
+        let map = maps.swap_remove(known.ok_or(Fault::NotMapped { iova })?);
         drop(maps);
-        self.tables.unmap(iova, pages)
+        self.tables.unmap(map)
     }
 
     /// Copies out of what is mapped at `iova`.
@@ -253,11 +305,11 @@ impl<P: Platform> Space<P> {
 
     fn at<T>(&self, iova: Iova, len: usize, act: impl FnOnce(&P::Pages) -> T) -> Result<T, Fault> {
         let maps = self.tables.maps.lock();
-        let (_, pages) = maps
+        let map = maps
             .iter()
-            .find(|(at, pages)| *at == iova && pages.len() >= len)
+            .find(|map| map.at == iova && map.pages.len() >= len)
             .ok_or(Fault::NotMapped { iova })?;
-        Ok(act(pages))
+        Ok(act(&map.pages))
     }
 }
 
@@ -267,15 +319,32 @@ impl<P: Platform> Tables<P> {
         found.map(|(_, domain)| domain)
     }
 
-    fn unmap(&self, iova: Iova, pages: P::Pages) -> Result<P::Pages, Fault> {
+    /// Takes a mapping out of the first so many domains, and then from below them.
+    fn take_out(
+        &self,
+        domains: usize,
+        iova: Iova,
+        below: Option<Iova>,
+        len: u64,
+    ) -> Result<(), Fault> {
         let mut result = Ok(());
-        for (_, domain) in &self.domains {
-            result = result.and(domain.unmap(iova, pages.len() as u64));
+        for (_, domain) in &self.domains[..domains] {
+            result = result.and(domain.unmap(iova, len));
         }
-        match result {
+        result?;
+        match (&self.below, below) {
+            (Some(lower), Some(at)) => lower.unmap(at, len),
+            _ => Ok(()),
+        }
+    }
+
+    fn unmap(&self, map: Map<P>) -> Result<P::Pages, Fault> {
+        let Map { at, below, pages } = map;
+        let len = pages.len() as u64;
+        match self.take_out(self.domains.len(), at, below, len) {
             Ok(()) => Ok(pages),
             Err(fault) => {
-                log::error!("{}: unmapping {iova}: {fault}; quarantined", self.device);
+                log::error!("{}: unmapping {at}: {fault}; quarantined", self.device);
                 self.platform.quarantine(pages);
                 Err(fault)
             }
@@ -285,9 +354,9 @@ impl<P: Platform> Tables<P> {
 
 impl<P: Platform> Drop for Tables<P> {
     fn drop(&mut self) {
-        for (iova, pages) in mem::take(&mut *self.maps.lock()) {
+        for map in mem::take(&mut *self.maps.lock()) {
             // Printed where it happened; the pages are parked.
-            let _ = self.unmap(iova, pages);
+            let _ = self.unmap(map);
         }
     }
 }

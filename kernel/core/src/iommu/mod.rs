@@ -4,12 +4,14 @@
 
 mod fault;
 mod group;
+mod lower;
 mod managed;
 mod streams;
 
 pub use fault::{Access, FaultLog, FaultRecord, FaultReport};
 pub(crate) use group::{Behind, Identity, Joining};
 pub use group::{Group, GroupInfo};
+pub use lower::Lower;
 pub(crate) use managed::Inner as ManagedInner;
 pub use managed::{Managed, Space};
 pub(crate) use streams::Reservation;

@@ -88,9 +88,21 @@ pub fn domains<P: Platform>(
     _: &[&str],
     out: &mut Vec<Record>,
 ) -> Result<(), Failure> {
-    let context = shell.engine.context();
-    let groups = context.streams.groups().into_iter();
-    out.extend(groups.map(|group| Record::Domain(DomainRecord::new(&shell.engine, group.info()))));
+    let engine = &shell.engine;
+    let groups = engine.context().streams.groups();
+    let groups = groups.iter().map(|group| {
+        let kind = if group.is_identity() {
+            "identity"
+        } else {
+            "dma"
+        };
+        (kind, group.info())
+    });
+    let spaces = engine.devices().filter_map(|device| device.space());
+    let spaces = spaces.map(|info| ("managed", info));
+    for (kind, info) in groups.chain(spaces) {
+        out.push(Record::Domain(DomainRecord::new(engine, kind, info)));
+    }
     Ok(())
 }
 

@@ -282,7 +282,8 @@ fn masters<P: Platform>() -> [Command<P>; 4] {
              map the same addresses to different memory, so that the bytes tell which one\n\
              the device went through. read has it read a page and write it back where each\n\
              space has one for that; switch does so n times, and exchanges the spaces under\n\
-             it all the while. A dash for a space: the IOMMU let nothing pass.",
+             it all the while. Where the IOMMU has two stages some are nested. A dash for a\n\
+             space: the IOMMU let nothing pass.",
         ),
         Command::new(
             "disk",

@@ -121,6 +121,9 @@ pub struct WalkRecord {
 /// One level of a walk.
 #[derive(Clone, Debug, Serialize)]
 pub struct LevelRecord {
+    /// The stage: 2 for what a nested domain's addresses go through, and where there is
+    /// no stage 1.
+    pub stage: u8,
     /// The level, 0 to 3.
     pub level: u8,
     /// The table.
@@ -136,10 +139,12 @@ pub struct LevelRecord {
 /// One live domain.
 #[derive(Clone, Debug, Serialize)]
 pub struct DomainRecord {
-    /// `dma` or `identity`.
+    /// `dma` or `identity`; `managed`: its driver has attached it.
     pub domain: &'static str,
     /// The tag of its translations (ASID).
     pub tag: Option<u32>,
+    /// The tag of what it is nested in (VMID).
+    pub parent: Option<u32>,
     /// Bytes of IOVA in use.
     pub mapped: u64,
     /// The streams that go through it.
@@ -243,6 +248,7 @@ impl WalkRecord {
 impl From<WalkStep> for LevelRecord {
     fn from(step: WalkStep) -> Self {
         Self {
+            stage: step.stage,
             level: step.level,
             table: step.table.0,
             index: step.index,
@@ -253,12 +259,13 @@ impl From<WalkStep> for LevelRecord {
 }
 
 impl DomainRecord {
-    /// What is known of a group's domain.
-    pub fn new<P: Platform>(engine: &Engine<P>, info: GroupInfo) -> Self {
+    /// What is known of a domain of this kind.
+    pub fn new<P: Platform>(engine: &Engine<P>, domain: &'static str, info: GroupInfo) -> Self {
         let streams = info.streams.iter();
         Self {
-            domain: if info.identity { "identity" } else { "dma" },
+            domain,
             tag: info.tag,
+            parent: info.parent,
             mapped: info.mapped,
             streams: streams
                 .map(|&(node, stream)| StreamRef::new(engine, node, stream))

@@ -71,8 +71,8 @@ pub fn walk(record: &WalkRecord) -> View {
     }
     for step in &record.levels {
         text.push_str(&format!(
-            "  level {}  table {:#x}  [{:3}]  {}  {}\n",
-            step.level, step.table, step.index, step.descriptor, step.meaning
+            "  stage {}  level {}  table {:#x}  [{:3}]  {}  {}\n",
+            step.stage, step.level, step.table, step.index, step.descriptor, step.meaning
         ));
     }
     View::Lines(text)
@@ -81,11 +81,16 @@ pub fn walk(record: &WalkRecord) -> View {
 pub fn domain(record: &DomainRecord) -> View {
     let streams = record.streams.iter();
     let streams = streams.map(|s| format!("{}:{:#x}", s.iommu, s.stream));
+    let tag = match (record.tag, record.parent) {
+        (None, _) => "-".into(),
+        (Some(tag), None) => format!("{tag}"),
+        (Some(tag), Some(parent)) => format!("{tag} in VMID {parent}"),
+    };
     View::Row(
         &["domain", "ASID", "IOVA in use", "streams", "members"],
         Vec::from([
             record.domain.into(),
-            record.tag.map_or("-".into(), |tag| format!("{tag}")),
+            tag,
             size(record.mapped),
             list(streams),
             list(&record.members),

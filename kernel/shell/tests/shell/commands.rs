@@ -446,7 +446,7 @@ fn walks_show_the_mapping_or_that_there_is_none_to_show() {
     let iova = booted.record("dma")["iova"].as_u64().unwrap();
     let said = shows(&format!("walk disk@1 {iova}"));
     assert!(said.starts_with(&format!(
-        "/disk@1, IOVA {iova:#x}\n  level 3  table 0x0  [  0]  0x"
+        "/disk@1, IOVA {iova:#x}\n  stage 1  level 3  table 0x0  [  0]  0x"
     )));
     assert!(said.ends_with("ReadWrite\n"), "{said}");
     let said = Bench::new()

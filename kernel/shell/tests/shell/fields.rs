@@ -28,7 +28,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("stream", "iommu stream config device driver error"),
     ("entry", "iommu stream config parts"),
     ("walk", "device iova domain levels"),
-    ("domain", "domain tag mapped streams members"),
+    ("domain", "domain tag parent mapped streams members"),
     (
         "fault",
         "iommu event stream device driver iova access stage count detail",
@@ -58,7 +58,11 @@ const INNER: &[(&str, &str, &str)] = &[
     ("why", "cause", "device reason"),
     ("isolation", "streams", "iommu stream"),
     ("node", "properties", "name value"),
-    ("walk", "levels", "level table index descriptor meaning"),
+    (
+        "walk",
+        "levels",
+        "stage level table index descriptor meaning",
+    ),
     ("domain", "streams", "iommu stream"),
 ];
 
