@@ -39,7 +39,7 @@ check: ## format, lints, docs, layering
 	@scripts/check
 
 image: ## what a board is flashed with, in target/images/BOARD (BOARD=qemu-virt)
-	@scripts/setup rust
+	@scripts/setup rust dtc
 	@scripts/make-image '$(BOARD)'
 
 plan: ## what the probe engine would do with a device tree (DTB=file.dtb)

@@ -3,6 +3,7 @@ starts that where QEMU has such a board."""
 
 import tomllib
 
+from . import tree as trees
 from .common import HOST, ROOT, TARGET, Usage
 
 BOARDS = ROOT / "boards"
@@ -26,6 +27,11 @@ def recipe(name):
         raise Usage(f"{path.relative_to(ROOT)}: {error}")
 
 
+def started_by_qemu(name):
+    """Whether QEMU has such a board."""
+    return "qemu" in recipe(name)
+
+
 def images(name):
     """Where a board's images are."""
     return TARGET / "images" / name
@@ -34,10 +40,16 @@ def images(name):
 def started(name, via=None):
     """How QEMU starts a board: the way, and the machine, CPU and memory for it."""
     whole = recipe(name)
-    ways = whole.get("via", {})
-    if not ways:
+    if not started_by_qemu(name):
         raise Usage(f"QEMU has no board `{name}`: `make image BOARD={name}` is for the real one")
+    ways = whole["via"]
     via = via or next(iter(ways))
     if via not in ways:
         raise Usage(f"{name} does not boot by `{via}`; it does by: {', '.join(ways)}")
-    return via, {**whole["qemu"], **ways[via]}
+    return via, {"first-slot": 1, "arguments": [], **whole["qemu"], **ways[via]}
+
+
+def tree(name):
+    """The blob of the tree that a board's flash has, if it has one."""
+    source = recipe(name).get("flash", {}).get("tree")
+    return trees.compile_source((ROOT / source).read_text()) if source else None

@@ -23,10 +23,12 @@ def pieces(recipe, image, blob=None):
     return found
 
 
-def keep(recipe, image, blob):
-    """Stores a flash's content under a name made from it, for one boot."""
-    digest = hashlib.sha256(image + b"\0" + (blob or b"")).hexdigest()[:16]
-    path = MADE / f"{digest}.img"
-    if not path.exists():
-        replace_sparse(path, recipe["flash"]["size"], pieces(recipe, image, blob))
-    return path
+def with_tree(recipe, path, blob):
+    """The flash in a file with another tree in it, stored under a name made from its
+    content."""
+    with open(path, "rb") as file:
+        image = file.read(recipe["flash"]["tree-at"])
+    made = MADE / f"{hashlib.sha256(image + blob).hexdigest()[:16]}.img"
+    if not made.exists():
+        replace_sparse(made, recipe["flash"]["size"], pieces(recipe, image, blob))
+    return made

@@ -12,16 +12,17 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import board, tree
+from . import board, flash, tree
 from .common import TARGET, Usage, find_qemu, qemu_version, replace_file
 
 BLOCK = 512
 GENERATED = TARGET / "disk.img"
 GENERATED_SIZE = 64 << 20
-# What is on the PCI bus, by slot: the NVMe is 00:01.0, edu 00:02.0.
+# What is on the PCI bus, and on which slot of those that the machine leaves free: on
+# `virt` the NVMe is 00:01.0, edu 00:02.0.
 DEVICES = {
-    "nvme": ["-device", "nvme,serial=mastiff,drive=disk,bus=pcie.0,addr=1"],
-    "edu": ["-device", "edu,bus=pcie.0,addr=2"],
+    "nvme": ("nvme,serial=mastiff,drive=disk", 0),
+    "edu": ("edu", 1),
 }
 
 
@@ -49,10 +50,10 @@ class Boot:
     qemu_args: str = ""
 
     def __post_init__(self):
-        self.via, usual = board.started(self.board, self.via or None)
+        self.via, self.usual = board.started(self.board, self.via or None)
         self.kernel = self.kernel or board.images(self.board) / board.FILES[self.via]
         for name in ("machine", "cpu", "mem"):
-            setattr(self, name, getattr(self, name) or usual[name])
+            setattr(self, name, getattr(self, name) or self.usual[name])
 
 
 def qemu_binary(boot):
@@ -130,7 +131,7 @@ def device_arguments(boot, console="console"):
     """Disk and devices; semihosting carries the exit status, and what the kernel
     has to say where it knows no console, to the character device of the console."""
     semihosting = f"enable=on,target=native,chardev={console}"
-    arguments = ["-nodefaults", "-semihosting-config", semihosting]
+    arguments = ["-nodefaults", "-semihosting-config", semihosting, *boot.usual["arguments"]]
     if not boot.interactive:
         # A reboot ends a boot that nobody watches.
         arguments.append("-no-reboot")
@@ -141,7 +142,9 @@ def device_arguments(boot, console="console"):
             path = str(boot.disk).replace(",", ",,")
             mode = "off" if boot.disk_write else "on"
             arguments += ["-drive", f"if=none,id=disk,format=raw,file={path},read-only={mode}"]
-        arguments += DEVICES[name]
+        device, slot = DEVICES[name]
+        slot += boot.usual["first-slot"]
+        arguments += ["-device", f"{device},bus=pcie.0,addr={slot:#x}"]
     try:
         return arguments + shlex.split(boot.qemu_args)
     except ValueError as error:
@@ -154,7 +157,10 @@ def tree_to_hand_over(boot):
     words = kernel_command_line(boot) if boot.via != "kernel" else ""
     if not boot.overlays and not words:
         return boot.dtb
-    blob = boot.dtb.read_bytes() if boot.dtb else tree.dump(command(boot))
+    if boot.dtb:
+        blob = Path(boot.dtb).read_bytes()
+    else:
+        blob = board.tree(boot.board) or tree.dump(command(boot))
     if boot.overlays:
         blob = tree.overlaid(blob, boot.overlays)
     return tree.keep(tree.with_bootargs(blob, words) if words else blob)
@@ -164,7 +170,10 @@ def loading(boot, dtb=None):
     """What is loaded, and how."""
     given = ["-dtb", str(dtb)] if dtb else []
     if boot.via == "flash":
-        path = str(boot.kernel).replace(",", ",,")
+        path = boot.kernel
+        if dtb and board.tree(boot.board):
+            path, given = flash.with_tree(board.recipe(boot.board), path, dtb.read_bytes()), []
+        path = str(path).replace(",", ",,")
         return ["-drive", f"if=pflash,format=raw,readonly=on,file={path}", *given]
     arguments = kernel_command_line(boot)
     return ["-kernel", str(boot.kernel), *given, *(["-append", arguments] if arguments else [])]

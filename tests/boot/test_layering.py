@@ -51,7 +51,7 @@ def test_tests_may_use_the_testkit(metadata):
 def test_a_driver_on_no_board_is_found(metadata):
     changed = copy.deepcopy(metadata)
     for package in changed["packages"]:
-        if package["name"] == "mastiff-qemu-virt":
+        if package["manifest_path"].startswith(f"{changed['workspace_root']}/boards/"):
             package["dependencies"] = [d for d in package["dependencies"] if d["name"] != "mastiff-edu"]
     assert list(layering.unlisted_drivers(layering.crates(changed))) == [
         "drivers/edu is in no board's dependencies"

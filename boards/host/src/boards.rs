@@ -1,11 +1,9 @@
 //! The boards whose images a plan can be made for.
 
-use mastiff_arm_timer::ArmTimer;
-use mastiff_core::cpu_interface::{CpuInterface, WakeTimer};
+use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
 use mastiff_core::driver::Driver;
 use mastiff_core::error::Fault;
 use mastiff_core::policy::Policy;
-use mastiff_gic::Gic;
 
 use crate::paper::Paper;
 
@@ -19,19 +17,25 @@ pub struct Board {
     pub policy: Policy,
 }
 
+macro_rules! board {
+    ($its:ident) => {
+        Board {
+            name: $its::NAME,
+            drivers: $its::Drivers::<Paper, PaperCpu>::LIST,
+            policy: $its::POLICY,
+        }
+    };
+}
+
 /// All of them.
-pub const BOARDS: &[Board] = &[Board {
-    name: mastiff_qemu_virt::NAME,
-    drivers: mastiff_qemu_virt::Drivers::<Paper, PaperCpu>::LIST,
-    policy: mastiff_qemu_virt::POLICY,
-}];
+pub const BOARDS: &[Board] = &[board!(mastiff_qemu_virt), board!(mastiff_sbsa_ref)];
 
 /// A CPU without system registers. Only stand-ins probe, and they do not look at it.
 pub struct PaperCpu;
 
-impl mastiff_qemu_virt::Cpu for PaperCpu {
-    const TIMER: ArmTimer = ArmTimer::new(&PaperCpu);
-    const GIC: Gic = Gic::new(&PaperCpu);
+impl Cpu for PaperCpu {
+    const TIMER: &'static dyn WakeTimer = &PaperCpu;
+    const GIC: &'static dyn CpuInterface = &PaperCpu;
 }
 
 impl WakeTimer for PaperCpu {

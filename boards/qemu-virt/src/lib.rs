@@ -10,6 +10,7 @@
 use core::marker::PhantomData;
 
 use mastiff_arm_timer::ArmTimer;
+use mastiff_core::cpu_interface::Cpu;
 use mastiff_core::driver::Driver;
 use mastiff_core::policy::Policy;
 use mastiff_edu::{Edu, EduManaged};
@@ -33,14 +34,6 @@ pub const NAME: &str = "qemu-virt";
 /// What holds unless the command line says otherwise.
 pub const POLICY: Policy = Policy::DEFAULT;
 
-/// The drivers that need the CPU itself, on the CPU at hand.
-pub trait Cpu {
-    /// The driver of its timer.
-    const TIMER: ArmTimer;
-    /// The driver of the interrupt controller that it is wired to.
-    const GIC: Gic;
-}
-
 /// The drivers of the image, on machines of type `M` with CPUs of type `C`.
 pub struct Drivers<M, C>(PhantomData<(M, C)>);
 
@@ -53,8 +46,8 @@ impl<M: Machine, C: Cpu> Drivers<M, C> {
         &IommuTestdev,
         &Pcie,
         &Pl011,
-        &C::TIMER,
-        &C::GIC,
+        &const { ArmTimer::new(C::TIMER) },
+        &const { Gic::new(C::GIC) },
         &Smmuv3,
         &VirtioIommu,
         &GpioPowerDomain,

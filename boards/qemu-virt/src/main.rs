@@ -3,18 +3,9 @@
 #![no_std]
 #![no_main]
 
-use mastiff_arch::{Boot, CpuTimer, GicCpu, Machine, Reset};
-use mastiff_arm_timer::ArmTimer;
-use mastiff_gic::Gic;
+use mastiff_arch::{Boot, Machine, Reset, ThisCpu};
 use mastiff_main::Board;
-use mastiff_qemu_virt::{Cpu, Drivers, NAME, POLICY};
-
-struct ThisCpu;
-
-impl Cpu for ThisCpu {
-    const TIMER: ArmTimer = ArmTimer::new(&CpuTimer);
-    const GIC: Gic = Gic::new(&GicCpu);
-}
+use mastiff_qemu_virt::{Drivers, NAME, POLICY};
 
 static BOARD: Board = Board {
     name: NAME,

@@ -32,3 +32,12 @@ pub trait WakeTimer: Send + Sync {
     /// nothing may sleep until a deadline: only poll.
     fn ready(&self, ready: bool);
 }
+
+/// A CPU as a board's list of drivers names it: the list is the same in the image,
+/// where there is one, and on a host, where there is none.
+pub trait Cpu {
+    /// Its timer.
+    const TIMER: &'static dyn WakeTimer;
+    /// Its interface to a GICv3.
+    const GIC: &'static dyn CpuInterface;
+}

@@ -4,13 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use mastiff_arm_timer::ArmTimer;
-use mastiff_core::cpu_interface::{CpuInterface, WakeTimer};
+use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
 use mastiff_core::driver::Driver;
 use mastiff_core::engine::Engine;
 use mastiff_core::error::Fault;
-use mastiff_gic::Gic;
-use mastiff_qemu_virt::{Cpu, Drivers};
+use mastiff_qemu_virt::Drivers;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_iommu::FakeIommu;
 use mastiff_testkit::inject::{Injections, Step};
@@ -22,8 +20,8 @@ use crate::snapshot::Snapshot;
 struct Host;
 
 impl Cpu for Host {
-    const TIMER: ArmTimer = ArmTimer::new(&Host);
-    const GIC: Gic = Gic::new(&Host);
+    const TIMER: &'static dyn WakeTimer = &Host;
+    const GIC: &'static dyn CpuInterface = &Host;
 }
 
 impl WakeTimer for Host {

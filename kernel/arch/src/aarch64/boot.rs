@@ -117,7 +117,7 @@ fn go(blob: Range<u64>, el: u8) -> u8 {
     };
     firmware::find(&tree);
     let parked = match el {
-        3 => reset::report(&tree),
+        3 => reset::report(),
         _ => 0,
     };
     timer::correct(&tree);

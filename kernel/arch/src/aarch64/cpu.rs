@@ -2,7 +2,19 @@
 
 use core::arch::asm;
 
+use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
 use mastiff_core::platform::Barrier;
+
+use super::gic::GicCpu;
+use super::timer::CpuTimer;
+
+/// The CPU that this runs on, for boards' lists of drivers.
+pub struct ThisCpu;
+
+impl Cpu for ThisCpu {
+    const TIMER: &'static dyn WakeTimer = &CpuTimer;
+    const GIC: &'static dyn CpuInterface = &GicCpu;
+}
 
 /// PSTATE.I, in DAIF as in SPSR.
 pub(crate) const MASKED: u64 = 1 << 7;

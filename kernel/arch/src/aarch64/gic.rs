@@ -36,7 +36,7 @@ macro_rules! write {
 }
 
 /// The interface of the CPU that calls.
-pub struct GicCpu;
+pub(crate) struct GicCpu;
 
 impl GicCpu {
     fn is_there() -> bool {

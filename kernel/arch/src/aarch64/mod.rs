@@ -22,11 +22,10 @@ mod timer;
 
 pub use boot::{Boot, heap_usage};
 pub use counter::{insn_retired, turn};
+pub use cpu::ThisCpu;
 pub use exit::{exit, reboot};
-pub use gic::GicCpu;
 pub use machine::Machine;
 pub use reset::Reset;
-pub use timer::CpuTimer;
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {

@@ -8,11 +8,10 @@
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use aarch64_cpu::registers::ID_AA64PFR0_EL1;
 use log::{error, info};
-use mastiff_dt::Tree;
 use tock_registers::interfaces::Readable;
 
 use super::boot::{BLOB_MAX, blob_at};
@@ -60,6 +59,13 @@ const GICD_CTLR: u64 = 0x0000;
 const GICD_TYPER: u64 = 0x0004;
 const GIC_IGROUPR: u64 = 0x0080;
 const GIC_IGRPMODR: u64 = 0x0d00;
+/// GICv2's CPUNumber, bits [7:5], counts from 0.
+const GICD_TYPER_CPUS: u32 = 5;
+const GICR_TYPER: u64 = 0x0008;
+const GICR_TYPER_LAST: u32 = 1 << 4;
+const GICR_TYPER_VLPIS: u32 = 1 << 1;
+/// A redistributor takes two frames of 64 KiB, four where it has VLPIs.
+const GICR_LEN: u64 = 0x2_0000;
 const GICR_WAKER: u64 = 0x0014;
 const GICR_SGI: u64 = 0x1_0000;
 const CTLR_ARE_S: u32 = 1 << 4;
@@ -71,12 +77,18 @@ const WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
 const GICC_PMR: u64 = 0x0004;
 const LOWEST_PRIORITY: u32 = 0xff;
 
-const FINE: u8 = 1;
-const NO_DISTRIBUTOR: u8 = 2;
-const NO_REDISTRIBUTOR: u8 = 3;
+const FINE: u8 = 0;
+const NO_DISTRIBUTOR: u8 = 1;
+const NO_REDISTRIBUTOR: u8 = 2;
+/// More CPUs than that are not counted: a redistributor may never say that it is last.
+const MOST_CPUS: u32 = 512;
 
-/// How it went. Not zero, so that it is not in `.bss`.
+/// How it went.
+#[unsafe(link_section = ".data.reset")]
 static OUTCOME: AtomicU8 = AtomicU8::new(FINE);
+/// How many other CPUs there are.
+#[unsafe(link_section = ".data.reset")]
+static OTHERS: AtomicU32 = AtomicU32::new(0);
 
 fn read(at: u64) -> u32 {
     // SAFETY: a register that the board names, or the first words of a tree; nothing
@@ -101,6 +113,7 @@ extern "C" fn set_up(board: &Reset) -> u64 {
     let gic = ID_AA64PFR0_EL1.get() >> 24 & 0xf;
     let lines = (read(board.distributor + GICD_TYPER) & 0x1f) + 1;
     if gic == 0 {
+        others(read(board.distributor + GICD_TYPER) >> GICD_TYPER_CPUS & 7);
         non_secure(board.distributor, lines);
         // Else the Non-secure state could only set the upper half of the priorities.
         write(board.cpu_interface + GICC_PMR, LOWEST_PRIORITY);
@@ -112,6 +125,7 @@ extern "C" fn set_up(board: &Reset) -> u64 {
         }
         non_secure(board.distributor, lines);
         clear(board.distributor + GICD_CTLR, CTLR_RWP, NO_DISTRIBUTOR);
+        others(other_redistributors(board.redistributor));
         wake(board.redistributor);
         open_cpu_interface();
     }
@@ -124,6 +138,21 @@ fn non_secure(registers: u64, banks: u32) {
     for bank in 0..banks {
         write(registers + GIC_IGROUPR + 4 * u64::from(bank), u32::MAX);
     }
+}
+
+fn others(count: u32) {
+    OTHERS.store(count, Ordering::Relaxed);
+}
+
+/// How many redistributors stand behind the first one of a region.
+fn other_redistributors(first: u64) -> u32 {
+    let (mut at, mut count) = (first, 0);
+    while read(at + GICR_TYPER) & GICR_TYPER_LAST == 0 && count < MOST_CPUS {
+        let scale = 1 + u64::from(read(at + GICR_TYPER) & GICR_TYPER_VLPIS != 0);
+        at += scale * GICR_LEN;
+        count += 1;
+    }
+    count
 }
 
 /// Has the redistributor forward interrupts to its CPU, all of them Non-secure.
@@ -154,7 +183,7 @@ fn place_tree(from: u64, to: u64) {
 }
 
 /// Says how it went, and that other CPUs wait in vain; how many these are.
-pub(crate) fn report(tree: &Tree) -> u32 {
+pub(crate) fn report() -> u32 {
     match OUTCOME.load(Ordering::Relaxed) {
         NO_DISTRIBUTOR => error!("GICD_CTLR.RWP stayed 1 after reset: interrupts may not arrive"),
         NO_REDISTRIBUTOR => {
@@ -162,14 +191,9 @@ pub(crate) fn report(tree: &Tree) -> u32 {
         }
         _ => {}
     }
-    let cpus = tree.root().child("cpus");
-    let cpus = cpus.into_iter().flat_map(|cpus| cpus.children());
-    let is_cpu = |node: &mastiff_dt::Node<'_>| {
-        node.prop("device_type").and_then(|kind| kind.as_str()) == Some("cpu")
-    };
-    let others = cpus.filter(is_cpu).count().saturating_sub(1) as u32;
+    let others = OTHERS.load(Ordering::Relaxed);
     if others > 0 {
-        info!("{others} more CPUs stay parked where they came from reset: no PSCI");
+        info!("other CPUs parked since reset, with no PSCI to start them: {others}");
     }
     others
 }

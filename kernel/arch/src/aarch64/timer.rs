@@ -82,7 +82,7 @@ pub(crate) fn wait_until(deadline: Instant) {
 }
 
 /// The timer as its driver sees it.
-pub struct CpuTimer;
+pub(crate) struct CpuTimer;
 
 impl WakeTimer for CpuTimer {
     fn quiet(&self) {

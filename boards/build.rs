@@ -1,4 +1,4 @@
-//! Links the image by the script that all boards share. It is position independent
+//! Every board's: links the image by the script that all boards share. It is position independent
 //! and relocates itself, with the MMU off: so there is no loader to name, and
 //! constants that hold addresses may lie where nobody can write later (`notext`).
 

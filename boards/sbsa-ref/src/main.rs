@@ -1,0 +1,29 @@
+//! Mastiff on QEMU's `sbsa-ref`: the board's list on the machine at hand, from reset.
+#![no_std]
+#![no_main]
+
+use mastiff_arch::{Boot, Machine, Reset, ThisCpu};
+use mastiff_main::Board;
+use mastiff_sbsa_ref::{Drivers, NAME, POLICY};
+
+static BOARD: Board = Board {
+    name: NAME,
+    drivers: Drivers::<Machine, ThisCpu>::LIST,
+    policy: POLICY,
+};
+
+/// As QEMU's hw/arm/sbsa-ref.c has it. The tree that QEMU leaves at the start of RAM is
+/// for a firmware that knows the devices; ours, with them, is in the flash (board.toml).
+const RESET: Reset = Reset {
+    ram: 0x100_0000_0000,
+    tree: 0x40_0000,
+    distributor: 0x4006_0000,
+    redistributor: 0x4008_0000,
+    cpu_interface: 0,
+};
+
+mastiff_arch::entry!(main, RESET);
+
+fn main(boot: Boot) -> u8 {
+    mastiff_main::run(&BOARD, boot)
+}
