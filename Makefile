@@ -39,7 +39,7 @@ check: ## format, lints, docs, layering
 	@scripts/check
 
 image: ## what a board is flashed with, in target/images/BOARD (BOARD=qemu-virt)
-	@scripts/setup rust dtc
+	@scripts/setup rust dtc disk
 	@scripts/make-image '$(BOARD)'
 
 plan: ## what the probe engine would do with a device tree (DTB=file.dtb)
@@ -63,7 +63,8 @@ endif
 noted := target/boot-status.$(shell echo $$PPID)
 .boot:
 	@mkdir -p target
-	@scripts/setup rust qemu dtc && scripts/make-image '$(BOARD)' && scripts/qemu; \
+	@scripts/setup rust qemu dtc $(if $(filter u-boot edk2,$(VIA)),disk firmware) && \
+		scripts/make-image --via '$(VIA)' '$(BOARD)' && scripts/qemu; \
 		echo $$? > $(noted)
 ifneq ($(and $(filter run,$(MAKECMDGOALS)),$(filter load,$(.FEATURES))),)
 make_exit := target/make-exit/exit.so

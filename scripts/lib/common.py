@@ -46,15 +46,14 @@ def say(text):
 
 
 def run(*command, **options):
-    """Runs a command with its output captured and no input."""
+    """Runs a command with its output captured, and no input unless it is given some."""
     return subprocess.run(
         [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        **options,
+        **{"stdin": subprocess.DEVNULL, **options},
     )
 
 

@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import board, flash, tree
+from . import board, flash, tools, tree
 from .common import TARGET, Usage, find_qemu, qemu_version, replace_file
 
 BLOCK = 512
@@ -54,6 +54,11 @@ class Boot:
         self.kernel = self.kernel or board.images(self.board) / board.FILES[self.via]
         for name in ("machine", "cpu", "mem"):
             setattr(self, name, getattr(self, name) or self.usual[name])
+        if self.via in tools.FIRMWARE:
+            if self.disk:
+                raise Usage(f"VIA={self.via} boots from {self.kernel.name}, and reads it: "
+                            "it takes no DISK=")
+            self.disk = self.kernel
 
 
 def qemu_binary(boot):
@@ -175,6 +180,8 @@ def loading(boot, dtb=None):
             path, given = flash.with_tree(board.recipe(boot.board), path, dtb.read_bytes()), []
         path = str(path).replace(",", ",,")
         return ["-drive", f"if=pflash,format=raw,readonly=on,file={path}", *given]
+    if boot.via in tools.FIRMWARE:
+        return ["-bios", str(tools.firmware(boot.via)), *given]
     arguments = kernel_command_line(boot)
     return ["-kernel", str(boot.kernel), *given, *(["-append", arguments] if arguments else [])]
 

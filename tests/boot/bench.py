@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from lib import machine  # noqa: E402
+from lib import machine, tools  # noqa: E402
 from lib.common import find_qemu  # noqa: E402
 
 IMAGE = Path(__file__).resolve().parents[2] / "target/images/qemu-virt/Image"
@@ -83,7 +83,9 @@ class Bench:
         """Starts a boot. `options` are those of `lib.machine.Boot`; `dtb` is a blob
         or a file; `raw` boots without `-kernel`: the options then say what runs."""
         chosen = {name: value for name, value in CHOSEN.items() if value}
-        options = {"disk": self.disk, **chosen, **options}
+        options = {**chosen, **options}
+        if options.get("via") not in tools.FIRMWARE:
+            options = {"disk": self.disk, **options}
         if not {"board", "via"} & options.keys():
             # Labgrid's environment says what boards and ways have in board.toml.
             options = {"machine": self.given["machine"], "cpu": self.given["cpu"],

@@ -1,0 +1,85 @@
+"""What booting by others' firmware needs of Debian: that firmware, and the tools that
+partition and fill a disk image. Packages are unpacked under target/, which needs no root;
+what the machine has installed is used as it is."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from . import apt
+from .common import TARGET, Usage, say
+
+# By the way it boots: the package, and the file in it.
+FIRMWARE = {
+    "u-boot": ("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+    "edk2": ("qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+}
+# Each tool and its package.
+DISK_TOOLS = {"sfdisk": "fdisk", "mformat": "mtools", "mcopy": "mtools", "mmd": "mtools"}
+HOME = TARGET / "tools"
+# Where Debian keeps them, on the PATH of users or not.
+PLACES = ["usr/bin", "usr/sbin", "sbin"]
+
+
+def firmware(via):
+    """The firmware for a way to boot."""
+    name = FIRMWARE[via][1]
+    found = next((root / name for root in (HOME, Path("/")) if (root / name).exists()), None)
+    if not found:
+        raise Usage(f"no {via} here: run `scripts/setup firmware`")
+    return found
+
+
+def tool(name):
+    """A tool's path."""
+    places = [os.environ.get("PATH", "/usr/bin"), "/usr/sbin", "/sbin"]
+    found = shutil.which(name, path=":".join([*places, *(str(HOME / place) for place in PLACES)]))
+    if not found:
+        raise Usage(f"no {name} here: run `scripts/setup disk`")
+    return found
+
+
+def _are_there(find, names):
+    try:
+        return all(find(name) for name in names)
+    except Usage:
+        return False
+
+
+def firmware_ready():
+    return _are_there(firmware, FIRMWARE)
+
+
+def disk_tools_ready():
+    return _are_there(tool, DISK_TOOLS)
+
+
+def _bring(package, wanted):
+    """Unpacks a package, and keeps of it what is `wanted`."""
+    source = apt.Apt()
+    with tempfile.TemporaryDirectory(dir=TARGET) as folder:
+        source.unpack(package, None, folder)
+        for path in wanted:
+            if not (Path(folder) / path).exists():
+                raise Usage(f"{package} has no {path}")
+            (HOME / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(Path(folder) / path, HOME / path)
+
+
+def set_up_firmware():
+    packages = " and ".join(package for package, _ in FIRMWARE.values())
+    say(f"setup: getting firmware to boot by (Debian's {packages})")
+    for package, path in FIRMWARE.values():
+        _bring(package, [path])
+
+
+def set_up_disk_tools():
+    say("setup: getting the tools that make disk images (Debian's fdisk, mtools)")
+    _bring("fdisk", ["sbin/sfdisk"])
+    # The others are names of this one.
+    _bring("mtools", ["usr/bin/mtools"])
+    for name in ("mformat", "mcopy", "mmd"):
+        link = HOME / "usr/bin" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to("mtools")
