@@ -68,6 +68,8 @@ impl TableMem for Paper {
 
     fn free_table(&self, _pa: u64, _bytes: u64) {}
 
+    fn quarantine_table(&self, _pa: u64, _bytes: u64) {}
+
     fn load(&self, _pa: u64, _index: usize) -> u64 {
         0
     }

@@ -146,6 +146,10 @@ impl<P: Machine> TableMem for WalkMemory<P> {
         }
     }
 
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        self.platform.quarantine_table(pa, bytes);
+    }
+
     #[inline]
     fn load(&self, pa: u64, index: usize) -> u64 {
         self.platform.load(pa - self.lift, index)

@@ -70,6 +70,12 @@ impl TableMem for Tables {
             .give(PhysAddr(pa), bytes.div_ceil(PAGE), self.kind);
     }
 
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        let count = bytes.div_ceil(PAGE);
+        self.frames
+            .retag(PhysAddr(pa), count, self.kind, Kind::Quarantined);
+    }
+
     #[inline]
     fn load(&self, pa: u64, index: usize) -> u64 {
         self.word(pa, index).load(Ordering::Acquire)

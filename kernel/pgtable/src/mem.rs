@@ -13,6 +13,10 @@ pub trait TableMem {
     /// Takes back a table of `bytes` from [`alloc_table`](Self::alloc_table).
     fn free_table(&self, pa: u64, bytes: u64);
 
+    /// Takes back a table of `bytes` that a walker may go on reading for ever, so that
+    /// it is nobody's again.
+    fn quarantine_table(&self, pa: u64, bytes: u64);
+
     /// Reads a descriptor, with acquire ordering: what its writer stored into
     /// the table it points to is seen too.
     fn load(&self, pa: u64, index: usize) -> u64;
@@ -39,6 +43,10 @@ impl<T: TableMem + ?Sized> TableMem for &T {
 
     fn free_table(&self, pa: u64, bytes: u64) {
         (**self).free_table(pa, bytes);
+    }
+
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        (**self).quarantine_table(pa, bytes);
     }
 
     fn load(&self, pa: u64, index: usize) -> u64 {

@@ -5,6 +5,8 @@
 //! asks for; it is decided here with one compare-exchange (map) or one load and
 //! one store (unmap). All else goes through the passes of `range`.
 
+use core::mem::ManuallyDrop;
+
 use crate::entry;
 use crate::error::MapError;
 use crate::geometry::{Geometry, LAST_LEVEL};
@@ -184,15 +186,26 @@ impl<M: TableMem> PageTable<M> {
         self.mem.store(at, index, entry::published(raw));
     }
 
-    fn free_tree(&self, table: u64, level: u8) {
+    /// Gives every table up for ever, where a walker may still use them: what was to
+    /// make sure that none does has failed.
+    pub fn abandon(self) {
+        let tables = ManuallyDrop::new(self);
+        tables.each_table(tables.root, tables.geometry.start_level(), &|table| {
+            let size = tables.geometry.granule.size();
+            tables.mem.quarantine_table(table, size);
+        });
+    }
+
+    /// All tables, none before those that it points to.
+    fn each_table(&self, table: u64, level: u8, act: &impl Fn(u64)) {
         if level < LAST_LEVEL {
             for index in 0..self.geometry.granule.entries() {
                 if let Some(child) = entry::child(self.mem.load(table, index)) {
-                    self.free_tree(child, level + 1);
+                    self.each_table(child, level + 1, act);
                 }
             }
         }
-        self.mem.free_table(table, self.geometry.granule.size());
+        act(table);
     }
 }
 
@@ -211,6 +224,8 @@ fn alloc<M: TableMem>(mem: &M, geometry: &Geometry, va: u64) -> Result<u64, MapE
 /// tables any more: the context is gone and its invalidation has completed.
 impl<M: TableMem> Drop for PageTable<M> {
     fn drop(&mut self) {
-        self.free_tree(self.root, self.geometry.start_level());
+        self.each_table(self.root, self.geometry.start_level(), &|table| {
+            self.mem.free_table(table, self.geometry.granule.size());
+        });
     }
 }

@@ -140,6 +140,13 @@ proptest! {
     }
 
     #[test]
+    fn so_it_does_at_stage_2(attrs in any_attrs(), address in any::<u64>()) {
+        let descriptor = stage2::encode(attrs) | address & 0x0000_ffff_ffff_f000 | 0b11;
+        let expected = Attrs { user: true, global: false, ..attrs };
+        prop_assert_eq!(stage2::decode(descriptor), Some(expected));
+    }
+
+    #[test]
     fn what_decodes_encodes_to_the_same(attrs in any_attrs(), bit in 0u32..64) {
         let address_and_type = 0x0000_ffff_ffff_f003;
         let bits = encode(attrs) ^ 1 << bit;

@@ -147,7 +147,9 @@ fn ranges_that_make_no_sense_are_refused() {
         (1, 0, PAGE, misaligned(1)),
         (0, 8, PAGE, misaligned(8)),
         (0, 0, 100, misaligned(100)),
+        (8, 8, PAGE, misaligned(8)),
         (top, 0, PAGE, input(top, PAGE)),
+        (top, 1 << 44, PAGE, input(top, PAGE)),
         (top - PAGE, 0, 2 * PAGE, input(top - PAGE, 2 * PAGE)),
         (PAGE, 0, top, input(PAGE, top)),
         (
@@ -418,4 +420,44 @@ fn a_table_that_comes_among_contiguous_blocks_undoes_them() {
         let seen = translate(&mem, regime(&table), block * 2 * MIB);
         assert!(matches!(seen, Err(Fault::Translation(_))), "block {block}");
     }
+}
+
+#[test]
+fn the_next_page_of_a_table_takes_no_walk() {
+    for granule in [Granule::K4, Granule::K16, Granule::K64] {
+        let mem = TestMem::new(granule);
+        let page = granule.size();
+        let shape = Geometry { granule, ..k4(48) };
+        let table = PageTable::new(&mem, shape).unwrap();
+        // Addresses and tables with all their bits.
+        let va = (1 << 48) - 8 * page;
+        let pa = (1 << 44) - 8 * page;
+        table.map(va, pa, page, DMA).unwrap();
+        table.map(va + page, pa, page, DMA).unwrap();
+        mem.loads();
+        for n in 2..6 {
+            table.map(va + n * page, pa + n * page, page, DMA).unwrap();
+            assert_eq!(mem.loads(), 0, "a map is one compare-exchange");
+            unmap(&table, va + n * page, page).unwrap();
+            assert_eq!(mem.loads(), 1, "an unmap looks at the page");
+        }
+        // Another table's page is found by a walk, and only the first one.
+        let levels = 4 - usize::from(shape.start_level());
+        table.map(0, 0, 2 * page, DMA).unwrap();
+        mem.loads();
+        unmap(&table, page, page).unwrap();
+        assert_eq!(mem.loads(), levels);
+        unmap(&table, 0, page).unwrap();
+        assert_eq!(mem.loads(), 1);
+    }
+}
+
+#[test]
+fn tables_that_a_walker_may_still_use_are_given_up() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(48)).unwrap();
+    table.map(GIB - PAGE, 0, 2 * PAGE, DMA).unwrap();
+    let live = mem.live();
+    table.abandon();
+    assert_eq!((mem.live(), mem.quarantined()), (0, live));
 }

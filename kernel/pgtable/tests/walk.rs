@@ -89,6 +89,15 @@ fn reserved_encodings_are_invalid_and_foreign_attributes_unknown() {
         ..shape
     };
     assert_eq!(Entry::decode(&k64, 1, 0b01), Entry::Invalid);
+    // One that we would not make is a block to hardware nevertheless.
+    let pages = mastiff_pgtable::Geometry {
+        blocks: false,
+        ..shape
+    };
+    assert!(matches!(
+        Entry::decode(&pages, 2, 0x20_0000 | 0b01),
+        Entry::Block { pa: 0x20_0000, .. }
+    ));
 }
 
 #[test]

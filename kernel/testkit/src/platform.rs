@@ -295,6 +295,10 @@ impl TableMem for Sim {
         self.memory().free(pa, bytes);
     }
 
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        self.memory().park(pa, bytes);
+    }
+
     fn load(&self, pa: u64, index: usize) -> u64 {
         let mut bytes = [0; 8];
         self.memory().cpu_read(pa + 8 * index as u64, &mut bytes);

@@ -277,7 +277,7 @@ impl<P: Machine> Drop for Context<P> {
                 if let Some(cd) = parts.cd {
                     cd.abandon(&self.smmu);
                 }
-                core::mem::forget(parts.tables);
+                parts.tables.abandon();
             }
         }
     }

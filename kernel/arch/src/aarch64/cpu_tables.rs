@@ -64,6 +64,12 @@ impl TableMem for CpuTables {
         }
     }
 
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        if !Self::is_of_image(pa) {
+            Self::of_frames().quarantine_table(pa, bytes);
+        }
+    }
+
     fn load(&self, pa: u64, index: usize) -> u64 {
         if Self::is_of_image(pa) {
             // SAFETY: within a table of the image.

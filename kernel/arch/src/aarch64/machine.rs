@@ -112,6 +112,10 @@ impl TableMem for Machine {
         self.tables().free_table(pa, bytes);
     }
 
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        self.tables().quarantine_table(pa, bytes);
+    }
+
     #[inline]
     fn load(&self, pa: u64, index: usize) -> u64 {
         self.tables().load(pa, index)

@@ -38,9 +38,11 @@ pub struct TestMem {
     free: Mutex<Vec<u64>>,
     next: AtomicUsize,
     live: AtomicUsize,
+    quarantined: AtomicUsize,
     /// Allocations that still succeed.
     budget: AtomicUsize,
     publishing: Mutex<()>,
+    loads: AtomicUsize,
 }
 
 impl TestMem {
@@ -51,8 +53,10 @@ impl TestMem {
             free: Mutex::new(Vec::new()),
             next: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            quarantined: AtomicUsize::new(0),
             budget: AtomicUsize::new(usize::MAX),
             publishing: Mutex::new(()),
+            loads: AtomicUsize::new(0),
         }
     }
 
@@ -61,9 +65,19 @@ impl TestMem {
         self.live.load(Ordering::SeqCst)
     }
 
+    /// Tables given up for ever.
+    pub fn quarantined(&self) -> usize {
+        self.quarantined.load(Ordering::SeqCst)
+    }
+
     /// Lets the next `count` allocations succeed and no more.
     pub fn allow(&self, count: usize) {
         self.budget.store(count, Ordering::SeqCst);
+    }
+
+    /// Descriptors that were read since the last time that this was asked.
+    pub fn loads(&self) -> usize {
+        self.loads.swap(0, Ordering::SeqCst)
     }
 
     fn table(&self, pa: u64) -> &[Word] {
@@ -131,7 +145,18 @@ impl TableMem for TestMem {
         self.live.fetch_sub(1, Ordering::SeqCst);
     }
 
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        assert_eq!(bytes, self.granule.size());
+        // Whoever still looks into it finds that it is not there.
+        for word in self.table(pa) {
+            word.stored.store(NEVER_PUBLISHED, Ordering::SeqCst);
+        }
+        self.live.fetch_sub(1, Ordering::SeqCst);
+        self.quarantined.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn load(&self, pa: u64, index: usize) -> u64 {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         self.table(pa)[index].stored.load(Ordering::SeqCst)
     }
 
@@ -191,6 +216,9 @@ impl TableMem for Rival<'_> {
     }
     fn free_table(&self, pa: u64, bytes: u64) {
         self.mem.free_table(pa, bytes);
+    }
+    fn quarantine_table(&self, pa: u64, bytes: u64) {
+        self.mem.quarantine_table(pa, bytes);
     }
     fn load(&self, pa: u64, index: usize) -> u64 {
         self.mem.load(pa, index)
