@@ -32,17 +32,20 @@ def config_writes(booted):
 
 
 def test_two_behind_one_port_share_a_group_where_nothing_keeps_them_apart(boot):
-    # Two functions of one device, which say nothing of what they do; two ports more.
+    # Two functions of one device, which say nothing of what they do; one on a port of its
+    # own; one on a port without access control, a switch's, that has nobody beside it.
     booted = boot(
         qemu_args=" ".join([
             port("one", 5), edu("one", "0.0", ",multifunction=on"), edu("one", "0.1"),
-            port("two", 6), edu("two"), port("open", 7, ",disable-acs=on"), edu("open"),
+            port("two", 6), edu("two"), port("three", 7),
+            "-device x3130-upstream,bus=three,id=up",
+            "-device xio3130-downstream,bus=up,chassis=8,id=open", edu("open"),
         ]),
         run=f"dma verify; domains; dma begin {HOST}/01:00.0; unbind {HOST}/01:00.1; "
             f"dma finish {HOST}/01:00.0; ste {SMMU} 0x101; bind {HOST}/01:00.1; dma verify",
     )
     assert booted.status == 0
-    groups = {name: group(booted, name) for name in ("01:00.0", "01:00.1", "02:00.0", "03:00.0")}
+    groups = {name: group(booted, name) for name in ("01:00.0", "01:00.1", "02:00.0", "05:00.0")}
     assert groups["01:00.0"] == groups["01:00.1"]
     assert len(set(groups.values())) == 3
     shared, = [domain for domain in booted.records("domain") if len(domain["members"]) > 1]
