@@ -29,23 +29,14 @@ const MAX_LEVELS: usize = 63;
 /// into 32 bits. Real ones stay below 2 MiB (arm64's boot protocol).
 const MAX_SIZE: u32 = 1 << 30;
 
-/// Where a node hangs in the tree.
-#[derive(Clone, Copy)]
-pub(crate) struct Extent {
-    /// Index of the parent; the root is its own.
-    pub parent: u32,
-    /// Index after the last node of this subtree.
-    pub end: u32,
-}
-
 /// A blob that passed.
 pub(crate) struct Checked {
     /// The same tree, in the plainest form.
     pub canonical: Vec<u8>,
     /// Where the strings are in `canonical`; ASCII, and each is terminated.
     pub strings: Range<usize>,
-    /// All nodes, in tree order.
-    pub extents: Vec<Extent>,
+    /// The number of every node's parent, in tree order; the root is its own.
+    pub parents: Vec<u32>,
     /// Bytes in their names.
     pub names: usize,
     /// How many properties they have together.
@@ -132,7 +123,7 @@ pub(crate) fn check(blob: &[u8]) -> Result<Checked, BlobError> {
         at: structure.start,
         strings: strings.len(),
         open: Vec::with_capacity(MAX_LEVELS),
-        extents: Vec::new(),
+        parents: Vec::new(),
         names: 0,
         props: 0,
         values: 0,
@@ -158,7 +149,7 @@ pub(crate) fn check(blob: &[u8]) -> Result<Checked, BlobError> {
     Ok(Checked {
         strings: strings_at..canonical.len(),
         canonical,
-        extents: walk.extents,
+        parents: walk.parents,
         names: walk.names,
         props: walk.props,
         values: walk.values,
@@ -212,7 +203,7 @@ struct Walk<'b> {
     strings: usize,
     /// Indices of the nodes begun and not ended.
     open: Vec<u32>,
-    extents: Vec<Extent>,
+    parents: Vec<u32>,
     names: usize,
     props: usize,
     values: usize,
@@ -242,7 +233,7 @@ impl Walk<'_> {
             let open = self.open.len();
             return error(last, BlobErrorKind::OpenNodes { open });
         }
-        if self.extents.is_empty() {
+        if self.parents.is_empty() {
             return error(last, BlobErrorKind::NoRoot);
         }
         Ok(())
@@ -257,7 +248,7 @@ impl Walk<'_> {
             return error(self.at, BlobErrorKind::NotPrintable);
         }
         let parent = self.open.last().copied();
-        if parent.is_none() && !self.extents.is_empty() {
+        if parent.is_none() && !self.parents.is_empty() {
             return error(at, BlobErrorKind::SecondRoot);
         }
         if parent.is_some() && (name.is_empty() || name.contains(&b'/')) {
@@ -266,32 +257,28 @@ impl Walk<'_> {
         if self.open.len() == MAX_LEVELS {
             return error(at, BlobErrorKind::TooDeep);
         }
-        let index = self.extents.len() as u32;
-        if self.extents.try_reserve(1).is_err() {
-            return too_large::<Extent, ()>(2 * self.extents.len());
+        let index = self.parents.len() as u32;
+        if self.parents.try_reserve(1).is_err() {
+            return too_large::<u32, ()>(2 * self.parents.len());
         }
         self.names += name.len();
         self.open.push(index);
-        self.extents.push(Extent {
-            parent: parent.unwrap_or(index),
-            end: index,
-        });
+        self.parents.push(parent.unwrap_or(index));
         self.skip(at, name.len() + 1)
     }
 
     fn finish(&mut self, at: usize) -> Result<(), BlobError> {
-        let Some(index) = self.open.pop() else {
-            return error(at, BlobErrorKind::UnbalancedEnd);
-        };
-        self.extents[index as usize].end = self.extents.len() as u32;
-        Ok(())
+        match self.open.pop() {
+            Some(_) => Ok(()),
+            None => error(at, BlobErrorKind::UnbalancedEnd),
+        }
     }
 
     fn property(&mut self, at: usize) -> Result<(), BlobError> {
         let Some(&node) = self.open.last() else {
             return error(at, BlobErrorKind::PropertyOutsideNode);
         };
-        if node as usize + 1 != self.extents.len() {
+        if node as usize + 1 != self.parents.len() {
             return error(at, BlobErrorKind::PropertyAfterChild);
         }
         let len = self.word()? as usize;

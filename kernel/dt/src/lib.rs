@@ -52,6 +52,7 @@ mod node;
 mod prop;
 mod reference;
 mod supplier;
+mod tables;
 mod tree;
 
 pub use address::{Range, RawRegion, Region};

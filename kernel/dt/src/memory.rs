@@ -54,14 +54,10 @@ impl Tree {
     /// each is the memory behind one mapping.
     pub fn iommu_mappings(&self, device: Node<'_>) -> Result<Vec<Mapping>, PropError> {
         let mut mappings = Vec::new();
-        let parent = self.root().child("reserved-memory");
-        for node in parent.into_iter().flat_map(|parent| parent.children()) {
+        for node in self.mapped.iter().map(|&id| self.node(id)) {
             let Some(prop) = node.prop("iommu-addresses") else {
                 continue;
             };
-            if !node.status().is_enabled() {
-                continue;
-            }
             let regions = if node.has("reg") {
                 node.reg()?
             } else {
@@ -85,6 +81,13 @@ impl Tree {
             }
         }
         Ok(mappings)
+    }
+
+    /// The regions with `iommu-addresses`.
+    pub(crate) fn mapped_regions(&self) -> impl Iterator<Item = Node<'_>> {
+        let parent = self.root().child("reserved-memory");
+        let regions = parent.into_iter().flat_map(|parent| parent.children());
+        regions.filter(|node| node.has("iommu-addresses") && node.status().is_enabled())
     }
 
     /// The memory of the machine, in the tree's order.

@@ -91,15 +91,16 @@ impl<'t> Node<'t> {
         node.ancestors().any(|node| node == *self)
     }
 
-    /// The nodes right below it, in tree order.
+    /// The nodes right below it, in tree order; those that overlays added last.
     pub fn children(&self) -> impl Iterator<Item = Node<'t>> + use<'t> {
         let tree = self.tree;
-        let end = tree.nodes[self.id.index()].end;
-        let mut next = self.id.0 + 1;
-        core::iter::from_fn(move || {
-            let id = NodeId(next);
-            next = (id.0 < end).then(|| tree.nodes[id.index()].end)?;
-            Some(Node { tree, id })
+        let node = move |number| {
+            let id = NodeId(number);
+            (number != 0).then_some(Node { tree, id })
+        };
+        let first = node(tree.nodes[self.id.index()].child);
+        core::iter::successors(first, move |last| {
+            node(tree.nodes[last.id.index()].sibling)
         })
     }
 
