@@ -109,7 +109,7 @@ impl<P: Platform> Engine<P> {
             waited.property
         );
         device.wait_for(waited);
-        self.waiters.entry(on).or_default().push(id);
+        self.devices[on.index()].waiters.push(id);
     }
 
     pub(super) fn fail(&mut self, id: DeviceId, fault: Fault) {
@@ -364,14 +364,22 @@ impl<P: Platform> Engine<P> {
         let mut found = Vec::new();
         for child in children {
             let name = format!("{}/{}", self.devices[id.index()].name, child.name);
-            let child_id = self.add(name.into_boxed_str(), |device| {
-                device.node = child.node;
-                device.bus = Some(id);
-                device.child = Some(child);
-            });
-            if let Some(node) = self.devices[child_id.index()].node {
-                self.by_node.insert(node, child_id);
+            let child_id = match self.by_name.get(&*name) {
+                Some(&known) => known,
+                None => {
+                    let new = self.add(name.clone().into_boxed_str());
+                    self.by_name.insert(name.into_boxed_str(), new);
+                    new
+                }
+            };
+            if let Some(node) = child.node {
+                *self.by_node.place(node) = Some(child_id);
             }
+            let device = &mut self.devices[child_id.index()];
+            device.node = child.node;
+            device.bus = Some(id);
+            device.child = Some(child);
+            self.describe(child_id);
             found.push(child_id);
         }
         if let (true, Some(node)) = (nodes, self.devices[id.index()].node) {

@@ -1,7 +1,6 @@
 //! What all attempts share: the machine, the tree, the services that bound devices
 //! published, who owns which stream, and what masters did wrong.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,6 +8,7 @@ use alloc::vec::Vec;
 use mastiff_dt::{DmaWindow, DmaWindows, NodeId, Tree};
 use spin::Mutex;
 
+use super::table::ByNode;
 use crate::claims::Claims;
 use crate::dma::{Dma, Path};
 use crate::error::{Dependency, Fault, ProbeError};
@@ -92,11 +92,10 @@ impl<P: Platform> Context<P> {
 
     /// Every bound IOMMU.
     pub fn iommus(&self) -> Vec<(NodeId, Arc<dyn Iommu>)> {
-        let services = self.registry.services.lock();
+        let services = self.services().into_iter();
         services
-            .iter()
             .filter_map(|(dependency, service)| match service {
-                Service::Iommu(iommu) => Some((dependency.node, iommu.clone())),
+                Service::Iommu(iommu) => Some((dependency.node, iommu)),
                 _ => None,
             })
             .collect()
@@ -106,41 +105,73 @@ impl<P: Platform> Context<P> {
     /// of the device that supplies it (a regulator of a power controller, a group of
     /// pins), so those above it are asked too.
     pub fn find(&self, dependency: Dependency) -> Option<Service> {
+        self.look(dependency, Service::clone)
+    }
+
+    /// Whether it is there.
+    pub(crate) fn has(&self, dependency: Dependency) -> bool {
+        self.look(dependency, |_| ()).is_some()
+    }
+
+    fn look<T>(&self, dependency: Dependency, take: impl Fn(&Service) -> T) -> Option<T> {
         let class = dependency.class;
+        let services = self.registry.services.lock();
         let node = self.tree.node(dependency.node);
         node.ancestors().find_map(|node| {
             let node = node.id();
-            self.registry.get(Dependency { node, class })
+            services.get(Dependency { node, class }).map(&take)
         })
     }
 
     /// Every committed service.
     pub fn services(&self) -> Vec<(Dependency, Service)> {
         let services = self.registry.services.lock();
-        services
-            .iter()
-            .map(|(dependency, service)| (*dependency, service.clone()))
-            .collect()
+        services.0.iter().flatten().cloned().collect()
     }
 }
 
 /// The committed services.
 #[derive(Default)]
 pub(crate) struct Registry {
-    services: Mutex<BTreeMap<Dependency, Service>>,
+    services: Mutex<Services>,
+}
+
+/// By node, what it supplies: few things, and one of each class.
+#[derive(Default)]
+struct Services(ByNode<Vec<(Dependency, Service)>>);
+
+impl Services {
+    fn get(&self, dependency: Dependency) -> Option<&Service> {
+        let of_node = self.0.get(dependency.node)?;
+        let mut same = of_node.iter().filter(|(known, _)| *known == dependency);
+        same.next().map(|(_, service)| service)
+    }
+
+    fn take(&mut self, dependency: Dependency) -> Option<Service> {
+        let of_node = self.0.place(dependency.node).as_mut()?;
+        let at = of_node.iter().position(|(known, _)| *known == dependency)?;
+        Some(of_node.remove(at).1)
+    }
 }
 
 impl Registry {
     pub fn get(&self, dependency: Dependency) -> Option<Service> {
-        self.services.lock().get(&dependency).cloned()
+        self.services.lock().get(dependency).cloned()
     }
 
     pub fn insert(&self, dependency: Dependency, service: Service) {
-        self.services.lock().insert(dependency, service);
+        let mut services = self.services.lock();
+        let before = services.take(dependency);
+        let of_node = services.0.place(dependency.node);
+        let of_node = of_node.get_or_insert_default();
+        let at = of_node.partition_point(|(known, _)| *known < dependency);
+        of_node.insert(at, (dependency, service));
+        drop(services);
+        drop(before);
     }
 
     pub fn remove(&self, dependency: Dependency) {
-        let service = self.services.lock().remove(&dependency);
+        let service = self.services.lock().take(dependency);
         // Dropped without the lock: it may own a lot.
         drop(service);
     }

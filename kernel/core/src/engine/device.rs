@@ -196,6 +196,8 @@ pub struct Device<P: Platform> {
     pub(super) bus: Option<DeviceId>,
     pub(super) matched: Option<Matched>,
     pub(super) queued: bool,
+    // Who is to be looked at again once this one is settled.
+    pub(super) waiters: Vec<DeviceId>,
     pub(super) bound: Option<Box<dyn Bound>>,
     pub(super) setup: Setup<P>,
     pub(super) published: Vec<Dependency>,
@@ -223,6 +225,7 @@ impl<P: Platform> Device<P> {
             bus: None,
             matched: None,
             queued: false,
+            waiters: Vec::new(),
             bound: None,
             setup: Setup::none(),
             published: Vec::new(),

@@ -19,6 +19,7 @@ mod drivers;
 mod release;
 mod story;
 mod suppliers;
+mod table;
 
 pub use context::Context;
 pub use device::{Device, DeviceId, DmaSetup, State, Stream, Waited};
@@ -41,6 +42,7 @@ use crate::platform::Platform;
 use crate::policy::Policy;
 use drivers::Drivers;
 use suppliers::Supply;
+use table::ByNode;
 
 /// Buses without registers of their own, and nodes of many functions: what is in them
 /// are devices as if they stood at the root (devicetree specification §4.5). The node
@@ -56,10 +58,10 @@ pub struct Engine<P: Platform> {
     context: Arc<Context<P>>,
     drivers: Drivers<P>,
     devices: Vec<Device<P>>,
+    by_node: ByNode<DeviceId>,
+    // Those that buses found. What is in the tree is found by its path there: the
+    // names of a hundred thousand devices are not to be compared with each other.
     by_name: BTreeMap<Box<str>, DeviceId>,
-    by_node: BTreeMap<NodeId, DeviceId>,
-    // Who is to be looked at again once this device is settled.
-    waiters: BTreeMap<DeviceId, Vec<DeviceId>>,
     queue: VecDeque<DeviceId>,
     bound_so_far: u32,
     suspended: bool,
@@ -92,9 +94,8 @@ impl<P: Platform> Engine<P> {
             context: context.clone(),
             drivers: Drivers::new(drivers),
             devices: Vec::new(),
+            by_node: ByNode::default(),
             by_name: BTreeMap::new(),
-            by_node: BTreeMap::new(),
-            waiters: BTreeMap::new(),
             queue: VecDeque::new(),
             bound_so_far: 0,
             suspended: false,
@@ -116,12 +117,14 @@ impl<P: Platform> Engine<P> {
             let is_transparent = |model: &str| TRANSPARENT.contains(&model);
             let is_device = node.compatible().any(|model| !is_transparent(model));
             let is_opaque = is_device && !node.compatible().any(is_transparent);
-            if is_device && !self.by_node.contains_key(&node.id()) {
-                let id = self.add(node.path().into_boxed_str(), |device| {
-                    device.node = Some(node.id());
-                    device.bus = on;
-                });
-                self.by_node.insert(node.id(), id);
+            if is_device && self.device_of(node.id()).is_none() {
+                let before = self.by_node.get(node.id()).copied();
+                let id = before.unwrap_or_else(|| self.add(node.path().into_boxed_str()));
+                *self.by_node.place(node.id()) = Some(id);
+                let device = &mut self.devices[id.index()];
+                device.node = Some(node.id());
+                device.bus = on;
+                self.describe(id);
                 found.push(id);
             }
             if !is_opaque {
@@ -130,19 +133,15 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Adds a device, or brings back the record of one of that name.
-    fn add(&mut self, name: Box<str>, describe: impl FnOnce(&mut Device<P>)) -> DeviceId {
-        let id = match self.by_name.get(&name) {
-            Some(&id) => id,
-            None => {
-                let id = DeviceId(self.devices.len() as u32);
-                self.by_name.insert(name.clone(), id);
-                self.devices.push(Device::new(name));
-                id
-            }
-        };
+    fn add(&mut self, name: Box<str>) -> DeviceId {
+        let id = DeviceId(self.devices.len() as u32);
+        self.devices.push(Device::new(name));
+        id
+    }
+
+    /// Looks at what a device is and which driver is for it, as if it were new.
+    fn describe(&mut self, id: DeviceId) {
         let device = &mut self.devices[id.index()];
-        describe(device);
         let node = device.node.map(|node| self.context.tree.node(node));
         device.state = match node.map(|node| node.status()) {
             Some(mastiff_dt::Status::Disabled { .. }) => State::Disabled,
@@ -162,7 +161,12 @@ impl<P: Platform> Engine<P> {
             }
         };
         device.broken.clear();
-        id
+    }
+
+    /// The device that a node describes, while it is there.
+    fn device_of(&self, node: NodeId) -> Option<DeviceId> {
+        let id = *self.by_node.get(node)?;
+        (!matches!(self.devices[id.index()].state, State::Gone)).then_some(id)
     }
 
     /// Has a device bound by this driver, which is one of several for it
@@ -175,8 +179,7 @@ impl<P: Platform> Engine<P> {
             fits: None,
         });
         if let Some(id) = self.find(device) {
-            let name = self.devices[id.index()].name.clone();
-            self.add(name, |_| {});
+            self.describe(id);
         }
         Ok(())
     }
@@ -272,13 +275,13 @@ impl<P: Platform> Engine<P> {
     /// is a bus, and what was waited for turned out to be on it, the waiters go on
     /// waiting for that.
     fn settle(&mut self, id: DeviceId) {
-        for waiter in self.waiters.remove(&id).unwrap_or_default() {
+        for waiter in core::mem::take(&mut self.devices[id.index()].waiters) {
             // It may have been settled otherwise meanwhile: by hand, or with a cycle.
             let State::Waiting(dependency) = self.devices[waiter.index()].state else {
                 continue;
             };
             match self.supply(dependency) {
-                Supply::Pending(on) if on != id => self.waiters.entry(on).or_default().push(waiter),
+                Supply::Pending(on) if on != id => self.devices[on.index()].waiters.push(waiter),
                 _ => self.enqueue(waiter),
             }
         }
@@ -412,7 +415,7 @@ impl<P: Platform> Engine<P> {
 
     /// A device by its name or by the end of it, if that is unambiguous: `00:01.0`.
     fn find(&self, name: &str) -> Option<DeviceId> {
-        if let Some(&id) = self.by_name.get(name) {
+        if let Some(id) = self.find_exact(name) {
             return Some(id);
         }
         let mut ending = self.ids().filter(|id| {
@@ -422,6 +425,16 @@ impl<P: Platform> Engine<P> {
         });
         let id = ending.next()?;
         ending.next().is_none().then_some(id)
+    }
+
+    /// The device of this very name.
+    fn find_exact(&self, name: &str) -> Option<DeviceId> {
+        let in_tree = || {
+            let node = self.context.tree.find(name)?;
+            let id = *self.by_node.get(node.id())?;
+            (*self.devices[id.index()].name == *name).then_some(id)
+        };
+        self.by_name.get(name).copied().or_else(in_tree)
     }
 
     fn require(&self, name: &str) -> Result<DeviceId, Fault> {

@@ -29,7 +29,7 @@ impl<P: Platform> Engine<P> {
                     self.take_down(top);
                     if let Some((on, waited)) = reason {
                         self.devices[top.index()].wait_for(waited);
-                        self.waiters.entry(on).or_default().push(top);
+                        self.devices[on.index()].waiters.push(top);
                     }
                 }
             }
@@ -105,9 +105,9 @@ impl<P: Platform> Engine<P> {
                 .streams
                 .forget(&keys(&device.streams), &device.name);
             device.state = State::Gone;
-            device.child = None;
-            if let Some(node) = device.node {
-                self.by_node.remove(&node);
+            // Who asks again whether the tree has a device there is to be told no.
+            if let (Some(node), Some(_)) = (device.node, device.child.take()) {
+                *self.by_node.place(node) = None;
             }
         }
     }

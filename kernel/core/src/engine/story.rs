@@ -31,8 +31,8 @@ impl<P: Platform> Engine<P> {
 
     /// The chain of a device.
     pub fn causes_of(&self, device: &Device<P>) -> Vec<Cause> {
-        match self.by_name.get(&device.name) {
-            Some(&id) => self.causes(id),
+        match self.find_exact(&device.name) {
+            Some(id) => self.causes(id),
             None => Vec::new(),
         }
     }

@@ -382,7 +382,7 @@ impl<P: Platform> Engine<P> {
 
     /// Whether a supplier is there, may come, or never will.
     pub(super) fn supply(&self, dependency: Dependency) -> Supply {
-        if self.context.find(dependency).is_some() {
+        if self.context.has(dependency) {
             return Supply::Ready;
         }
         let node = self.context.tree.node(dependency.node);
@@ -445,7 +445,7 @@ impl<P: Platform> Engine<P> {
     pub(super) fn provider(&self, node: NodeId) -> Option<DeviceId> {
         let node = self.context.tree.node(node);
         node.ancestors()
-            .find_map(|node| self.by_node.get(&node.id()).copied())
+            .find_map(|node| self.device_of(node.id()))
     }
 }
 
