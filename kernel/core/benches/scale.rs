@@ -123,7 +123,9 @@ fn run(blob: &[u8], devices: usize) -> (Duration, Duration) {
 }
 
 fn main() {
-    let asked: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    let asked: Vec<usize> = std::env::args()
+        .filter_map(|arg| arg.parse().ok())
+        .collect();
     let (sizes, work) = match asked.is_empty() {
         true => (&SIZES[..], WORK),
         false => (&asked[..], 0),

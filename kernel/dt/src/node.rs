@@ -99,9 +99,7 @@ impl<'t> Node<'t> {
             (number != 0).then_some(Node { tree, id })
         };
         let first = node(tree.nodes[self.id.index()].child);
-        core::iter::successors(first, move |last| {
-            node(tree.nodes[last.id.index()].sibling)
-        })
+        core::iter::successors(first, move |last| node(tree.nodes[last.id.index()].sibling))
     }
 
     /// The child of this name, the unit address left out where that is

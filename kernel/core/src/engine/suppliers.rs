@@ -444,8 +444,7 @@ impl<P: Platform> Engine<P> {
     /// the nearest node above (the frames of an interrupt controller).
     pub(super) fn provider(&self, node: NodeId) -> Option<DeviceId> {
         let node = self.context.tree.node(node);
-        node.ancestors()
-            .find_map(|node| self.device_of(node.id()))
+        node.ancestors().find_map(|node| self.device_of(node.id()))
     }
 }
 
