@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
-use mastiff_dt::{NodeId, PropError, SupplierClass};
+use mastiff_dt::{NodeId, OverlayError, PropError, SupplierClass};
 
 use crate::addr::{Iova, PhysAddr, StreamId};
 
@@ -39,6 +39,8 @@ impl<F: Into<Fault>> From<F> for ProbeError {
 pub enum Fault {
     /// The tree describes the device wrongly.
     Tree(PropError),
+    /// An overlay cannot be applied.
+    Overlay(OverlayError),
     /// The device has no register window of this index.
     NoWindow {
         /// Index in `reg`, or BAR number.
@@ -284,6 +286,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tree(error) => write!(f, "device tree: {error}"),
+            Self::Overlay(error) => error.fmt(f),
             Self::NoWindow { index } => write!(f, "no register window {index}"),
             Self::WindowTooSmall { index, have, need } => {
                 write!(

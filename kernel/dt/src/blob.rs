@@ -24,7 +24,7 @@ pub(crate) const NOP: u32 = 4;
 pub(crate) const END: u32 = 9;
 
 /// Nodes on the longest path from the root; `fdt` keeps an array of 64.
-const MAX_LEVELS: usize = 63;
+pub(crate) const MAX_LEVELS: usize = 63;
 /// Larger blobs are refused, so that sums of any three of their offsets fit
 /// into 32 bits. Real ones stay below 2 MiB (arm64's boot protocol).
 const MAX_SIZE: u32 = 1 << 30;
@@ -56,6 +56,14 @@ pub(crate) fn table<T>(count: usize) -> Result<Vec<T>, BlobError> {
     match table.try_reserve_exact(count) {
         Ok(()) => Ok(table),
         Err(_) => too_large::<T, _>(count),
+    }
+}
+
+/// Whether so many bytes can be numbered in 32 bits, as a blob's must be.
+pub(crate) fn check_size(bytes: usize) -> Result<(), BlobError> {
+    match bytes <= MAX_SIZE as usize {
+        true => Ok(()),
+        false => too_large::<u8, ()>(bytes),
     }
 }
 

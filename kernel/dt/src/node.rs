@@ -142,6 +142,11 @@ impl<'t> Node<'t> {
         self.props().find(|prop| prop.name == name)
     }
 
+    /// Where the value of one of its properties is among all values of the tree.
+    pub(crate) fn value_at(&self, prop: &Prop<'_>) -> usize {
+        prop.value.as_ptr().addr() - self.tree.values.as_ptr().addr()
+    }
+
     /// Whether it has a property of this name.
     pub fn has(&self, name: &str) -> bool {
         self.prop(name).is_some()

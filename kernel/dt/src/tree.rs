@@ -98,6 +98,16 @@ impl Tree {
         })
     }
 
+    /// The node of this number, which there must be.
+    pub(crate) fn numbered(&self, number: u32) -> Node<'_> {
+        self.node(NodeId(number))
+    }
+
+    /// The node of this number, if there is one.
+    pub(crate) fn get(&self, number: u32) -> Option<Node<'_>> {
+        (number < self.count()).then(|| self.numbered(number))
+    }
+
     /// How many nodes there are.
     pub(crate) fn count(&self) -> u32 {
         self.nodes.len() as u32 - 1

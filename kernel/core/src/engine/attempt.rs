@@ -387,9 +387,16 @@ impl<P: Platform> Engine<P> {
             self.discover(context.tree.node(node), Some(id), &mut found);
         }
         let bus = &mut self.devices[id.index()];
-        bus.users.extend(&found);
-        bus.children.extend(&found);
+        bus.has_nodes = nodes;
+        self.put_on(id, &found);
         found
+    }
+
+    /// These devices are on this bus, and go with it.
+    pub(super) fn put_on(&mut self, bus: DeviceId, found: &[DeviceId]) {
+        let bus = &mut self.devices[bus.index()];
+        bus.users.extend(found);
+        bus.children.extend(found);
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Context<P: Platform> {
     pub faults: Arc<FaultLog>,
     /// Who has which registers.
     pub claims: Arc<Claims>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
 }
 
 impl<P: Platform> Context<P> {
@@ -44,7 +44,20 @@ impl<P: Platform> Context<P> {
             faults: Arc::new(FaultLog::new(streams.clone())),
             streams,
             claims: Arc::default(),
-            registry: Registry::default(),
+            registry: Arc::default(),
+        }
+    }
+
+    /// The same with another tree, in which the nodes of this one have their numbers.
+    pub(crate) fn with_tree(&self, tree: Tree) -> Self {
+        Self {
+            platform: self.platform.clone(),
+            tree,
+            policy: self.policy,
+            streams: self.streams.clone(),
+            faults: self.faults.clone(),
+            claims: self.claims.clone(),
+            registry: self.registry.clone(),
         }
     }
 

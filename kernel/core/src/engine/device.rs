@@ -205,6 +205,8 @@ pub struct Device<P: Platform> {
     pub(super) uses: Vec<(DeviceId, Dependency)>,
     pub(super) users: BTreeSet<DeviceId>,
     pub(super) children: Vec<DeviceId>,
+    // Whether the nodes below its own are devices on it.
+    pub(super) has_nodes: bool,
     // Edges that a cycle was broken at: it does without these.
     pub(super) broken: Vec<Dependency>,
 }
@@ -232,6 +234,7 @@ impl<P: Platform> Device<P> {
             uses: Vec::new(),
             users: BTreeSet::new(),
             children: Vec::new(),
+            has_nodes: false,
             broken: Vec::new(),
         }
     }

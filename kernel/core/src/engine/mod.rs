@@ -16,6 +16,7 @@ mod context;
 mod cycles;
 mod device;
 mod drivers;
+mod overlay;
 mod release;
 mod story;
 mod suppliers;
