@@ -2,12 +2,13 @@
 
 use mastiff_core::addr::{Iova, StreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::platform::Pages;
+use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
 use mastiff_core::policy::{MissingIommu, Policy};
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::{Features, Lines, Trouble};
 use mastiff_testkit::trace::Event;
+use proptest::prelude::*;
 
 use crate::bench::{BASE, Bench, NAME, Wiring, map};
 
@@ -52,6 +53,80 @@ fn every_kind_comes_up_and_aborts_strangers() {
         assert_eq!(bench.write(7, 0x4000_0000, 1), Err(BusError::Aborted));
         let enabled: Vec<u32> = bench.sim.chip().enabled().into_iter().collect();
         assert_eq!(enabled, [106, 109], "events and global errors");
+    }
+}
+
+/// Any that the architecture allows and the driver takes, and a StreamID.
+fn any_features() -> impl Strategy<Value = (Features, bool, u32)> {
+    let queues = (0u32..=19, 0u32..=19);
+    let tables = (any::<bool>(), 0u32..=32, any::<u32>());
+    let stages = prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))];
+    let granules = (1u8..8).prop_map(|set| [0, 1, 2].map(|bit| set >> bit & 1 == 1));
+    let output = prop::sample::select(vec![32, 36, 40, 42, 44, 48]);
+    let flags = any::<[bool; 7]>();
+    let all = (queues, tables, stages, granules, output, flags);
+    all.prop_map(|(queues, tables, stages, granules, output_bits, flags)| {
+        let [asid16, hyp, coherent, messages, stalls, ranges, controller] = flags;
+        let (two_level, stream_bits, stream) = tables;
+        let features = Features {
+            stream_bits,
+            two_level,
+            command_bits: queues.0,
+            event_bits: queues.1,
+            asid16,
+            stage1: stages.0,
+            stage2: stages.1,
+            hyp: hyp && stages.0,
+            coherent,
+            messages,
+            stalls,
+            ranges,
+            output_bits,
+            granules,
+            ..Features::virt()
+        };
+        // Tables reach as far as trees usually do.
+        let known = 1u64 << stream_bits.min(16);
+        (features, controller, (u64::from(stream) % known) as u32)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_it_has_it_translates_what_is_mapped_and_nothing_else(
+        (features, controller, stream) in any_features(),
+        page in 0u64..1000,
+    ) {
+        let wiring = Wiring {
+            messages: controller.then_some(2),
+            ..Wiring::of(&features)
+        };
+        let mut bench = Bench::wired(features, wiring, |_, _| {});
+        prop_assert_eq!(bench.fault(), None);
+        let size = bench.iommu().limits().page;
+        let request = PageRequest::new(3 * size).align(size);
+        let memory = bench.sim.alloc_pages(request).unwrap();
+        memory.fill(0, memory.len(), 7);
+        memory.clean(0, memory.len());
+        bench.sim.barrier(Barrier::Publish);
+        let domain = bench.attached(stream);
+        let at = page * size;
+        map(&domain, at, &memory);
+        for offset in [0, 3 * size - 1] {
+            prop_assert_eq!(bench.read(stream, at + offset), Ok(7));
+        }
+        prop_assert!(bench.read(stream, at + 3 * size).is_err());
+        prop_assert!(bench.read(stream ^ 1, at).is_err());
+        bench.serve();
+        domain.unmap(Iova(at), 3 * size).unwrap();
+        prop_assert!(bench.read(stream, at).is_err());
+        prop_assert_eq!(bench.model().stalled_transactions(), 0);
+        bench.iommu().block(StreamId(stream)).unwrap();
+        drop((domain, memory));
+        bench.engine.unbind(NAME).unwrap();
+        prop_assert_eq!(bench.frames(), 0);
     }
 }
 

@@ -52,6 +52,24 @@ fn s29_a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
 }
 
 #[test]
+fn s29_a_sync_that_finds_an_atc_silent_is_tried_again_but_not_for_ever() {
+    let bench = Bench::virt();
+    let domain = bench.attached(8);
+    let pages = bench.pages(2, 1);
+    map(&domain, 0, &pages);
+    bench.read(8, 0).unwrap();
+    bench.model().make(Trouble::AtcTimeout);
+    assert_eq!(domain.unmap(Iova(0), PAGE), Ok(()));
+    assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
+    assert_eq!(bench.iommu().status().errors, 1);
+    for _ in 0..20 {
+        bench.model().make(Trouble::AtcTimeout);
+    }
+    let fault = domain.unmap(Iova(PAGE), PAGE).unwrap_err();
+    assert!(fault.to_string().contains("CERROR_ATC_INV_SYNC"), "{fault}");
+}
+
+#[test]
 fn s29_a_sync_that_does_not_come_is_an_error_for_the_unmapping() {
     let bench = Bench::virt();
     let domain = bench.attached(8);

@@ -28,6 +28,8 @@ pub(super) struct Context {
     pub asid: u16,
     /// Record translation faults.
     pub record: bool,
+    /// Stall transactions that fault.
+    pub stalls: bool,
     /// What TTB0 and TTB1 translate, unless disabled.
     pub regions: [Option<Region>; 2],
     /// Bits of output address.
@@ -69,7 +71,12 @@ impl Context {
         wanted(VALID, "V is 0")?;
         wanted(ABORT, "A is 0, though IDR0.TERM_MODEL only aborts")?;
         wanted(AA64, "AA64 is 0, though IDR0.TTF has no AArch32 tables")?;
-        illegal(STALL, "S, though IDR0.STALL_MODEL has no stalls")?;
+        if !ste.stallable {
+            illegal(
+                STALL,
+                "S, though STE.S1STALLD or IDR0.STALL_MODEL have no stalls",
+            )?;
+        }
         illegal(ENDI, "ENDI, though IDR0.TTENDIAN is little")?;
         illegal(HD_HA, "HA or HD without IDR0.HTTU")?;
         let asid = (first >> 48) as u16;
@@ -93,6 +100,7 @@ impl Context {
             vmid: ste.vmid,
             asid: if upper { asid } else { 0 },
             record: first & RECORD != 0,
+            stalls: first & STALL != 0,
             regions: [
                 region(words, 0, features, output_bits)?,
                 match upper {
@@ -111,8 +119,13 @@ impl Context {
     /// Whether translations made through `other` may stand in for these: what
     /// §5.4.1 requires of contexts with the same tags.
     pub fn is_interchangeable(&self, other: &Self) -> bool {
-        let record = self.record;
-        *self == Self { record, ..*other }
+        let (record, stalls) = (self.record, self.stalls);
+        let other = Self {
+            record,
+            stalls,
+            ..*other
+        };
+        *self == other
     }
 }
 
@@ -188,6 +201,7 @@ mod tests {
             world: World::El1,
             vmid: 0,
             privileged: false,
+            stallable: false,
             under: None,
         };
         let mut words = GOOD;

@@ -24,6 +24,10 @@ pub(super) enum Command {
     },
     /// CMD_TLBI_*.
     Tlb(Tlbi),
+    /// CMD_RESUME: the transaction of a stream goes on, or ends.
+    Resume { stream: u32, tag: u16 },
+    /// CMD_STALL_TERM: all of a stream end.
+    EndStalled { stream: u32 },
     /// CMD_SYNC.
     Sync(Completion),
 }
@@ -113,6 +117,9 @@ fn defined(opcode: u64) -> Option<[u64; 2]> {
         0x28 => [VMID, 0],
         0x2a => [VMID | range, address],
         0x30 => [0, 0],
+        // Ac, Ab; STAG.
+        0x44 => [SSEC | STREAM | 0b11 << 12, 0xffff],
+        0x45 => [SSEC | STREAM, 0],
         // CS, MSH, MSIAttr, MSIData; MSIAddress.
         0x46 => [0b11 << 12 | 0x3f << 22 | STREAM, 0x00ff_ffff_ffff_fffc],
         _ => return None,
@@ -162,6 +169,14 @@ impl Command {
                 }
             }
             0x46 => Self::Sync(completion(raw, features)?),
+            0x44 | 0x45 if !features.stalls => {
+                return Err("a command about stalls without IDR0.STALL_MODEL");
+            }
+            0x44 => Self::Resume {
+                stream,
+                tag: raw[1] as u16,
+            },
+            0x45 => Self::EndStalled { stream },
             0x20..=0x23 if !features.hyp => return Err("an EL2 command without IDR0.Hyp"),
             0x10..=0x13 if !features.stage1 => return Err("a stage 1 command without stage 1"),
             0x28 | 0x2a if !features.stage2 => return Err("a stage 2 command without stage 2"),

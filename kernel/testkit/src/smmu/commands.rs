@@ -12,7 +12,9 @@ use super::config::ConfigCache;
 use super::message::Signal;
 use super::refetch::Fresh;
 use super::registers::Irq;
-use super::regs::{CERROR_ABT, CERROR_ILL, CMDQ_ERR, CMDQEN, ERR_SHIFT, SFM_ERR, SMMUEN};
+use super::regs::{
+    CERROR_ABT, CERROR_ATC_INV_SYNC, CERROR_ILL, CMDQ_ERR, CMDQEN, ERR_SHIFT, SFM_ERR, SMMUEN,
+};
 use super::tlb::Leftover;
 use super::view::View;
 use super::{Smmu, rule};
@@ -36,6 +38,8 @@ pub(super) struct Commands {
     pub aborts: u32,
     /// Commands that are made to look illegal.
     pub illegal: u32,
+    /// Syncs that are made to find an ATC that did not answer.
+    pub timeouts: u32,
     pub consumed: u64,
     pub syncs: u64,
 }
@@ -118,7 +122,8 @@ impl Smmu {
         // While it is off, nothing is fetched (§6.3.9.6).
         let on = self.regs.cr0.effective & SMMUEN != 0;
         match (command, self.config.as_mut().filter(|_| on)) {
-            (Command::Nothing | Command::Sync(_), _) => Effect::None,
+            (Command::Nothing | Command::Sync(_), _)
+            | (Command::Resume { .. } | Command::EndStalled { .. }, _) => Effect::None,
             (Command::Tlb(tlbi), config) => {
                 let contexts = config.iter().flat_map(|config| config.contexts());
                 let contexts: Vec<_> = contexts.map(|(_, context)| context).collect();
@@ -175,6 +180,18 @@ impl Smmu {
             (_, Err(_)) => return self.command_error(CERROR_ILL),
             (_, Ok(command)) => command,
         };
+        match command {
+            Command::Sync(_) if self.commands.timeouts > 0 => {
+                self.commands.timeouts -= 1;
+                return self.command_error(CERROR_ATC_INV_SYNC);
+            }
+            Command::Resume { stream, tag } => rule(
+                self.stalled.remove(&tag) == Some(stream),
+                "§4.7.1: CMD_RESUME names a transaction that does not stall",
+            ),
+            Command::EndStalled { stream } => self.stalled.retain(|_, of| *of != stream),
+            _ => {}
+        }
         self.commands.consumed += 1;
         self.commands.in_flight.push(fetched.effect);
         if let Command::Sync(completion) = command {

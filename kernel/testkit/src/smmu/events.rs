@@ -37,6 +37,11 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Whether the transaction can wait for software (§3.12.2).
+    pub(super) fn can_stall(self) -> bool {
+        self as u8 >= Self::Translation as u8
+    }
+
     /// Whether the record says what the transaction wanted and where.
     fn has_access(self) -> bool {
         self as u8 > Self::BadCd as u8
@@ -58,6 +63,8 @@ pub(super) struct Event {
     pub class: Class,
     /// What could not be fetched.
     pub fetched: u64,
+    /// The transaction waits for software, which knows it by this.
+    pub stalled: Option<u16>,
 }
 
 impl Event {
@@ -81,6 +88,10 @@ impl Event {
                 | flag(self.access != Access::Write, 35)
                 | flag(self.stage2.is_some(), 39)
                 | (self.class as u64) << 40;
+            if let Some(tag) = self.stalled {
+                // §7.3.13: STAG, bits 79:64, and Stall, bit 95.
+                record[1] |= 1 << 31 | u64::from(tag);
+            }
             record[2] = self.iova;
             if let Some(ipa) = self.stage2
                 && self.kind != EventKind::WalkAbort
@@ -144,6 +155,7 @@ mod tests {
             stage2: None,
             class: Class::Input,
             fetched: 0,
+            stalled: None,
         };
         // §7.3.13: RnW is bit 99, CLASS bits 105:104.
         let record = [0x108_0000_0010, 0x0208_0000_0000, 0xdead_b000, 0];

@@ -25,6 +25,8 @@ pub struct Features {
     pub coherent: bool,
     /// IDR0.MSI: interrupts and the completion of a CMD_SYNC by message.
     pub messages: bool,
+    /// IDR0.STALL_MODEL: faults may stall, where they are told to; else they never do.
+    pub stalls: bool,
     /// IDR1.SSIDSIZE: bits of SubstreamID.
     pub substream_bits: u32,
     /// IDR0.CD2L: 2-level tables of context descriptors.
@@ -53,6 +55,7 @@ impl Features {
             hyp: false,
             coherent: true,
             messages: false,
+            stalls: false,
             substream_bits: 0,
             two_level_cds: false,
             ranges: true,
@@ -92,6 +95,7 @@ impl Features {
             hyp: false,
             coherent: false,
             messages: false,
+            stalls: false,
             substream_bits: 0,
             two_level_cds: false,
             ranges: false,
@@ -113,7 +117,7 @@ impl Features {
             | flag(self.stage2, 18) // VMID16
             | flag(self.two_level_cds, 19) // CD2L
             | 0b10 << 21 // TTENDIAN: little
-            | 0b01 << 24 // STALL_MODEL: none
+            | flag(!self.stalls, 24) // STALL_MODEL: configurable, or none
             | 1 << 26 // TERM_MODEL: abort only
             | flag(self.two_level, 27)
     }

@@ -18,7 +18,7 @@
 //! - What the architecture calls (constrained) unpredictable ends the test with a
 //!   message that cites the section.
 //!
-//! Not modelled: stalls, ATS and PRI, AArch32 tables, Secure and Realm states. The
+//! Not modelled: ATS and PRI, AArch32 tables, Secure and Realm states. The
 //! identification registers say so, and a driver that uses them nevertheless is in
 //! breach.
 
@@ -45,6 +45,7 @@ mod writes;
 pub use events::EventKind;
 pub use features::Features;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -85,6 +86,11 @@ pub enum Abort {
     Disabled,
     /// The STE, RECINVSID or CD.R says so: no event.
     Configured,
+    /// It waits for a CMD_RESUME or CMD_STALL_TERM, and an event says so.
+    Stalled {
+        /// STAG.
+        tag: u16,
+    },
     /// Something is wrong, and an event says so.
     Fault(EventKind),
 }
@@ -116,6 +122,8 @@ pub enum Trouble {
     IllegalCommand,
     /// The next command fetch aborts: CERROR_ABT.
     CommandAbort,
+    /// The next CMD_SYNC finds that an ATC did not answer: CERROR_ATC_INV_SYNC.
+    AtcTimeout,
     /// The next write of an event aborts: EVENTQ_ABT_ERR.
     EventAbort,
     /// The next message aborts: MSI_*_ABT_ERR.
@@ -140,6 +148,8 @@ pub struct Smmu {
     signals: Vec<Signal>,
     fail_event_write: bool,
     fail_message: bool,
+    /// Transactions that wait, by their tags, and their streams.
+    stalled: BTreeMap<u16, u32>,
     latency: u32,
     /// Translation was on, and then there was a moment with neither it nor GBPA.ABORT.
     opened: Option<bool>,
@@ -160,6 +170,7 @@ impl Smmu {
             signals: Vec::new(),
             fail_event_write: false,
             fail_message: false,
+            stalled: BTreeMap::new(),
             latency: LATENCY,
             opened: None,
         }
@@ -194,6 +205,7 @@ impl Smmu {
         match trouble {
             Trouble::IllegalCommand => self.commands.illegal += 1,
             Trouble::CommandAbort => self.commands.aborts += 1,
+            Trouble::AtcTimeout => self.commands.timeouts += 1,
             Trouble::EventAbort => self.fail_event_write = true,
             Trouble::MessageAbort => self.fail_message = true,
             Trouble::ServiceFailure => self.raise_error(SFM_ERR),

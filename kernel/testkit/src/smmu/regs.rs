@@ -86,4 +86,5 @@ pub(super) const READ_ALLOCATE: u64 = 1 << 62;
 /// CMDQ_CONS.ERR (§7.1).
 pub(super) const CERROR_ILL: u32 = 1;
 pub(super) const CERROR_ABT: u32 = 2;
+pub(super) const CERROR_ATC_INV_SYNC: u32 = 3;
 pub(super) const ERR_SHIFT: u32 = 24;

@@ -45,6 +45,8 @@ pub(super) struct Stage1 {
     pub vmid: u16,
     /// Every transaction counts as privileged.
     pub privileged: bool,
+    /// CD.S may be set.
+    pub stallable: bool,
     /// What translates the addresses of descriptors, tables and results.
     pub under: Option<Stage2>,
 }
@@ -75,6 +77,8 @@ pub(super) struct Stage2 {
     pub vmid: u16,
     /// Record translation faults.
     record: bool,
+    /// Stall transactions that fault.
+    stalls: bool,
     region: Region,
     output_bits: u32,
     access_faults: bool,
@@ -89,6 +93,7 @@ impl Stage2 {
             vmid: self.vmid,
             asid: 0,
             record: self.record,
+            stalls: self.stalls,
             regions: [Some(self.region), None],
             output_bits: self.output_bits,
             access_faults: self.access_faults,
@@ -191,7 +196,7 @@ impl Ste {
         if first & RESERVED_0 != 0 || second & RESERVED_1 != 0 {
             return Self::Illegal("reserved bits are set");
         }
-        if second & S1_STALLD != 0 {
+        if second & S1_STALLD != 0 && !features.stalls {
             return Self::Illegal("S1STALLD, though IDR0.STALL_MODEL has no stalls");
         }
         let cds = match CdTable::decode(words, features) {
@@ -222,6 +227,7 @@ impl Ste {
             world,
             vmid: if tagged { third as u16 } else { 0 },
             privileged: second >> PRIVCFG_SHIFT & 0b11 == 0b11,
+            stallable: features.stalls && second & S1_STALLD == 0,
             under,
         })
     }
@@ -275,8 +281,10 @@ fn stage2(words: &Words, features: &Features) -> Result<Stage2, &'static str> {
         (52, false, "S2ENDI, though IDR0.TTENDIAN is little"),
         (55, false, "S2HD without IDR0.HTTU"),
         (56, false, "S2HA without IDR0.HTTU"),
-        (57, false, "S2S, though IDR0.STALL_MODEL has no stalls"),
     ];
+    if field(57, 1) == 1 && !features.stalls {
+        return Err("S2S, though IDR0.STALL_MODEL has no stalls");
+    }
     if let Some((.., why)) = flags
         .iter()
         .find(|(bit, wanted, _)| (field(*bit, 1) == 1) != *wanted)
@@ -337,6 +345,7 @@ fn stage2(words: &Words, features: &Features) -> Result<Stage2, &'static str> {
     Ok(Stage2 {
         vmid: third as u16,
         record: field(58, 1) == 1,
+        stalls: field(57, 1) == 1,
         region,
         output_bits,
         access_faults: field(53, 1) == 0,
@@ -383,6 +392,7 @@ mod tests {
             world: World::El1,
             vmid: 3,
             privileged: false,
+            stallable: false,
             under: None,
         });
         assert_eq!(decode([0x4000_004b, 0, 3]), stage1);

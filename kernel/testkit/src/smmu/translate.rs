@@ -47,13 +47,22 @@ impl Smmu {
             stage2: None,
             class: Class::Input,
             fetched: 0,
+            stalled: None,
         };
         match self.stream(&mut event) {
             Ok(pa) => Ok(pa),
             Err(Some(kind)) => {
                 event.kind = kind;
+                // §3.12.2: what stalls is told, whatever CD.R says, and waits.
+                event.stalled = event.stalled.filter(|_| kind.can_stall());
                 self.record(event);
-                Err(Abort::Fault(kind))
+                match event.stalled {
+                    None => Err(Abort::Fault(kind)),
+                    Some(tag) => {
+                        self.stalled.insert(tag, stream);
+                        Err(Abort::Stalled { tag })
+                    }
+                }
             }
             Err(None) => Err(Abort::Configured),
         }
@@ -179,6 +188,8 @@ impl Smmu {
         event: &mut Event,
     ) -> Result<u64, Option<EventKind>> {
         let view = View(&self.memory);
+        let free = (0..).find(|tag| !self.stalled.contains_key(tag));
+        event.stalled = free.filter(|_| context.stalls);
         let leaf = match self.tlb.leaf(context, event.iova) {
             Some(leaf) => {
                 self.check_stale(context, event.iova, leaf);
@@ -229,6 +240,11 @@ impl Smmu {
                 target(now)
             ),
         );
+    }
+
+    /// How many transactions wait for software.
+    pub fn stalled_transactions(&self) -> usize {
+        self.stalled.len()
     }
 
     /// How many translations are cached.

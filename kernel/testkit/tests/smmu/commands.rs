@@ -165,3 +165,17 @@ fn a_disabled_queue_goes_on_where_it_was() {
     bench.drain();
     assert_eq!(bench.cmdq.load64(0), 0x30);
 }
+
+#[test]
+fn a_sync_that_an_atc_did_not_answer_is_tried_again() {
+    let bench = Bench::up(Features::virt());
+    let slot = bench.prod.get() + 1;
+    bench.model().make(Trouble::AtcTimeout);
+    bench.submit(&[NSNH_ALL, SYNC]);
+    wait_for_error(&bench);
+    assert_eq!(error(&bench), (3, 1));
+    assert_eq!(bench.regs.read32(CMDQ_CONS) & 0xf_ffff, slot, "the sync");
+    bench.regs.write32(GERRORN, bench.regs.read32(GERROR));
+    bench.drain();
+    assert_eq!(error(&bench), (0, 0));
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mastiff_core::irq::{IrqSpec, Trigger};
-use mastiff_core::platform::{Mmio, Platform};
+use mastiff_core::platform::{Mmio, Pages, Platform};
 use mastiff_testkit::smmu::{Abort, Access, EventKind, Features, Trouble};
 
 use crate::bench::*;
@@ -125,4 +125,53 @@ fn out_of_service_nothing_passes() {
     bench.model().make(Trouble::ServiceFailure);
     assert_eq!(bench.read(STREAM, IOVA), Err(Abort::Disabled));
     assert_eq!(bench.regs.read32(GERROR), 0x100);
+}
+
+/// CD.S, STE.S1STALLD in its word.
+const STALL: u64 = 1 << 44;
+const STALLD: u64 = 1 << 27;
+
+#[test]
+fn a_fault_that_stalls_waits_for_software() {
+    let features = Features {
+        stalls: true,
+        ..Features::virt()
+    };
+    let bench = Bench::up(features);
+    let space = bench.space(5);
+    space.cd.store64(0, space.cd.load64(0) | STALL);
+    bench.attach(STREAM, &space);
+    for tag in 0..2 {
+        let stalled = bench.read(STREAM, IOVA);
+        assert_eq!(stalled, Err(Abort::Stalled { tag }));
+        // §7.3.13: Stall is bit 95, STAG bits 79:64.
+        assert_eq!(bench.event()[1] & 0xffff_ffff, 1 << 31 | u64::from(tag));
+    }
+    let stream = u64::from(STREAM) << 32;
+    bench.run(&[[stream | 0x44, 0]]);
+    assert_eq!(bench.model().stalled_transactions(), 1);
+    bench.run(&[[stream | 0x45, 0]]);
+    assert_eq!(bench.model().stalled_transactions(), 0);
+    let said = breach(|| bench.run(&[[stream | 0x44, 7]]));
+    assert!(said.contains("§4.7.1"), "{said}");
+}
+
+#[test]
+fn where_an_entry_has_no_stalls_a_descriptor_that_has_is_illegal() {
+    let features = Features {
+        stalls: true,
+        ..Features::virt()
+    };
+    for (s, expected) in [(0, EventKind::Translation), (STALL, EventKind::BadCd)] {
+        let bench = Bench::up(features.clone());
+        let space = bench.space(5);
+        space.cd.store64(0, space.cd.load64(0) | s);
+        bench.set_ste_word(STREAM, 1, STALLD);
+        bench.publish();
+        bench.attach(STREAM, &space);
+        bench.set_ste_word(STREAM, 1, STALLD);
+        bench.publish();
+        bench.run(&[cfgi_ste(STREAM, true)]);
+        assert_eq!(bench.read(STREAM, IOVA), fault(expected));
+    }
 }
