@@ -108,11 +108,6 @@ impl<P: Platform> Device<P> {
         self.platform.barrier(kind);
     }
 
-    /// Parks pages that the device may still write.
-    pub fn quarantine(&self, pages: P::Pages) {
-        self.platform.quarantine(pages);
-    }
-
     /// Moves `len` bytes between `memory` and the buffer, and waits for the end.
     pub fn transfer(&self, way: Way, memory: Iova, len: u32) -> Result<(), Fault> {
         self.start(way, memory, len)?;

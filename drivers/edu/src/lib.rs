@@ -29,7 +29,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr};
-use mastiff_core::dma::{Dma, DmaMapping, FromDevice, ToDevice};
+use mastiff_core::dma::{Direction, Dma, DmaMapping, FromDevice, ToDevice};
 use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Match};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::platform::{Barrier, Pages, Platform};
@@ -170,7 +170,7 @@ impl<P: Platform> Transfers<P> {
         } = begun.ok_or_else(|| Fault::invalid("no round trip was begun"))?;
         let iova = source.iova();
         let finished = self.device.finish();
-        self.release(source.unmap()?, finished)?;
+        Self::release(source, finished)?;
         let back = self.fetch(BUFFER_LEN)?;
         compare(&back, &pattern)?;
         Ok(DmaProof {
@@ -211,7 +211,7 @@ impl<P: Platform> Transfers<P> {
             .map_err(|failure| failure.fault)?;
         self.device.barrier(Barrier::Publish);
         let transfer = self.device.transfer(Way::ToMemory, target.iova(), len);
-        let target = self.release(target.unmap()?, transfer)?;
+        let target = Self::release(target, transfer)?;
         self.device.barrier(Barrier::Acquire);
         let mut bytes = vec![0; LEN];
         target.read(0, &mut bytes);
@@ -220,11 +220,14 @@ impl<P: Platform> Transfers<P> {
 
     /// Memory after its transfer. One that failed may still be under way, and not
     /// every machine has an IOMMU that would stop it now: its memory is parked.
-    fn release(&self, pages: P::Pages, transfer: Result<(), Fault>) -> Result<P::Pages, Fault> {
+    fn release<D: Direction>(
+        memory: DmaMapping<P, D>,
+        transfer: Result<(), Fault>,
+    ) -> Result<P::Pages, Fault> {
         match transfer {
-            Ok(()) => Ok(pages),
+            Ok(()) => memory.unmap(),
             Err(fault) => {
-                self.device.quarantine(pages);
+                memory.park();
                 Err(fault)
             }
         }
@@ -240,10 +243,7 @@ impl<P: Platform> Drop for Transfers<P> {
         };
         let settled = self.device.settle();
         // On an error the pages are parked, and there is nobody left to tell.
-        let _ = begun
-            .source
-            .unmap()
-            .and_then(|pages| self.release(pages, settled));
+        let _ = Self::release(begun.source, settled);
     }
 }
 

@@ -432,12 +432,10 @@ impl<P: Platform> IrqHandler for Controller<P> {
 impl<P: Platform> Drop for Controller<P> {
     fn drop(&mut self) {
         if let Err(fault) = self.shut_down() {
-            log::error!(
-                "{}: it cannot be stopped: {fault}; its queues stay allocated",
-                self.name
-            );
-            // It may still write them: they must never be anybody else's memory.
-            core::mem::forget(self.memory.take());
+            log::error!("{}: it cannot be stopped: {fault}", self.name);
+            if let Some(memory) = self.memory.take() {
+                memory.park();
+            }
         }
     }
 }

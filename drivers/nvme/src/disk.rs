@@ -26,7 +26,6 @@ const PIECE: usize = 16 << 10;
 
 /// A namespace, read from.
 pub struct Reader<P: Platform> {
-    platform: P,
     controller: Arc<Controller<P>>,
     dma: Dma<P>,
     id: u32,
@@ -45,7 +44,6 @@ struct Flight<P: Platform> {
 impl<P: Platform> Reader<P> {
     /// Namespace `id` of a controller that moves at most `limit` bytes at a time.
     pub fn new(
-        platform: &P,
         controller: &Arc<Controller<P>>,
         dma: Dma<P>,
         id: u32,
@@ -53,7 +51,6 @@ impl<P: Platform> Reader<P> {
         limit: Option<u64>,
     ) -> Self {
         Self {
-            platform: platform.clone(),
             controller: controller.clone(),
             dma,
             id,
@@ -214,10 +211,7 @@ impl<P: Platform> Reader<P> {
         if self.controller.is_stopped() || !self.controller.is_broken() {
             return;
         }
-        // It could not be stopped, and not every machine has an IOMMU to do it.
-        if let Ok(pages) = mapping.unmap() {
-            self.platform.quarantine(pages);
-        }
+        mapping.park();
     }
 }
 

@@ -73,7 +73,7 @@ impl<P: Platform> Driver<P> for Nvme {
             namespace,
             limit,
         } = found;
-        let reader = Reader::new(platform, &controller, dma, id, namespace, limit);
+        let reader = Reader::new(&controller, dma, id, namespace, limit);
         Ok(Box::new(BoundNvme {
             _interrupt: interrupt,
             reader: Mutex::new(reader),

@@ -4,6 +4,7 @@
 mod bench;
 
 use bench::*;
+use mastiff_core::dma::{Bidirectional, FromDevice};
 use mastiff_core::driver::Driver;
 use mastiff_core::error::Fault;
 use mastiff_dt::SupplierClass;
@@ -192,4 +193,32 @@ fn the_engine_takes_everything_down_with_it() {
     ];
     drop(bench.start(tree(), &drivers));
     assert_eq!(bench.baseline(), before);
+}
+
+#[test]
+fn what_a_device_may_still_use_is_taken_from_it_and_reused_by_nobody() {
+    for behind in [true, false] {
+        let bench = Bench::new();
+        let park = Do::Call(Box::new(|probe| {
+            let dma = probe.dma()?;
+            let buffer = dma.alloc::<Bidirectional>(8192)?;
+            let (iova, pa) = (buffer.iova(), buffer.pa());
+            buffer.park();
+            let again = dma.alloc::<Bidirectional>(8192)?;
+            assert_ne!(again.iova(), iova);
+            assert_ne!(again.pa(), pa);
+            let pages = dma.pages(4096)?;
+            let mapping = dma.map::<FromDevice>(pages);
+            mapping.map_err(|failure| failure.fault)?.park();
+            Ok(())
+        }));
+        let iommus: &[u32] = if behind { &[1, 5] } else { &[] };
+        let drivers: [&'static dyn Driver<Sim>; 2] =
+            [bench.master_driver(vec![park]), bench.iommu_driver(vec![])];
+        let engine = bench.start(master(iommu(base()), "a@1", iommus), &drivers);
+        assert_eq!(state(&engine, "/a@1"), "bound");
+        assert_eq!(bench.counts().mappings, 0);
+        let memory = bench.sim.memory();
+        assert_eq!((memory.quarantined(), memory.live()), (3, 0));
+    }
 }

@@ -1,8 +1,10 @@
 //! Memory in a device's reach. Both kinds own their pages and their mapping, and
 //! both end the same way: unmap, invalidate, sync, and only then free. Where the
-//! sync fails the pages are quarantined instead: the device may still write them.
+//! sync fails the pages are quarantined instead: the device may still write them. So
+//! are those of a device that its driver could not stop.
 
 use core::marker::PhantomData;
+use core::ops::Deref;
 
 use alloc::sync::Arc;
 
@@ -59,8 +61,8 @@ pub struct MapFailure<T> {
     pub pages: T,
 }
 
-/// Pages and the mapping over them.
-struct Mapped<P: Platform> {
+/// Pages and the mapping over them: what both kinds are.
+pub struct Mapped<P: Platform> {
     inner: Arc<Inner<P>>,
     // None only after the pages were given back or parked.
     pages: Option<P::Pages>,
@@ -86,6 +88,43 @@ impl<P: Platform> Mapped<P> {
             }),
             Err(fault) => Err(MapFailure { fault, pages }),
         }
+    }
+
+    /// The address for the device.
+    pub fn iova(&self) -> Iova {
+        self.iova
+    }
+
+    /// The memory behind it.
+    pub fn pa(&self) -> PhysAddr {
+        self.pages().pa()
+    }
+
+    /// Length in bytes, whole pages.
+    pub fn len(&self) -> usize {
+        self.pages().len()
+    }
+
+    /// Whether there are no bytes; there always are some.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Takes the mapping back and quarantines the pages.
+    fn park(&mut self) {
+        let Some(pages) = self.pages.take() else {
+            return;
+        };
+        let device = &self.inner.device;
+        if let Err(fault) = self.inner.withdraw(self.iova, pages.len() as u64) {
+            log::error!("{device}: unmapping {}: {fault}", self.iova);
+        }
+        log::error!(
+            "{device}: may still use {}; {:#x} bytes quarantined",
+            self.iova,
+            pages.len()
+        );
+        self.inner.platform.quarantine(pages);
     }
 
     fn pages(&self) -> &P::Pages {
@@ -120,6 +159,22 @@ impl<P: Platform> Drop for Mapped<P> {
     }
 }
 
+impl<P: Platform, D: Direction> Deref for DmaBuffer<P, D> {
+    type Target = Mapped<P>;
+
+    fn deref(&self) -> &Mapped<P> {
+        &self.mapped
+    }
+}
+
+impl<P: Platform, D: Direction> Deref for DmaMapping<P, D> {
+    type Target = Mapped<P>;
+
+    fn deref(&self) -> &Mapped<P> {
+        &self.mapped
+    }
+}
+
 /// Memory shared with the device for as long as this lives. There are no borrowed
 /// bytes: the device may change them at any time, so they are copied.
 pub struct DmaBuffer<P: Platform, D: Direction> {
@@ -138,24 +193,10 @@ impl<P: Platform, D: Direction> DmaBuffer<P, D> {
         })
     }
 
-    /// The address for the device.
-    pub fn iova(&self) -> Iova {
-        self.mapped.iova
-    }
-
-    /// The memory behind it.
-    pub fn pa(&self) -> PhysAddr {
-        self.mapped.pages().pa()
-    }
-
-    /// Length in bytes, whole pages.
-    pub fn len(&self) -> usize {
-        self.mapped.pages().len()
-    }
-
-    /// Whether there are no bytes; buffers are never empty.
-    pub fn is_empty(&self) -> bool {
-        false
+    /// Ends the buffer of a device that could not be stopped: an IOMMU keeps it out, and
+    /// as not every machine has one, the pages are quarantined.
+    pub fn park(mut self) {
+        self.mapped.park();
     }
 
     /// Copies out what the device may have written.
@@ -232,19 +273,9 @@ impl<P: Platform, D: Direction> DmaMapping<P, D> {
         })
     }
 
-    /// The address for the device.
-    pub fn iova(&self) -> Iova {
-        self.mapped.iova
-    }
-
-    /// Length in bytes, whole pages.
-    pub fn len(&self) -> usize {
-        self.mapped.pages().len()
-    }
-
-    /// Whether there are no bytes; mappings are never empty.
-    pub fn is_empty(&self) -> bool {
-        false
+    /// Ends a transfer that may still be under way, as [`DmaBuffer::park`] does.
+    pub fn park(mut self) {
+        self.mapped.park();
     }
 
     /// Ends the transfer: when this returns the device cannot reach the pages any

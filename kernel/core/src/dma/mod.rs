@@ -14,7 +14,7 @@ mod buffer;
 mod iova;
 
 pub use buffer::{
-    Bidirectional, Direction, DmaBuffer, DmaMapping, FromDevice, MapFailure, ToDevice,
+    Bidirectional, Direction, DmaBuffer, DmaMapping, FromDevice, MapFailure, Mapped, ToDevice,
 };
 pub use iova::{Hole, IovaSpace};
 
@@ -175,6 +175,14 @@ impl<P: Platform> Inner<P> {
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         match &self.path {
             Path::Translated(group, _) => group.unmap(iova, len),
+            Path::Direct(_) | Path::Identity(..) => Ok(()),
+        }
+    }
+
+    /// The same where the device may still use the address.
+    fn withdraw(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        match &self.path {
+            Path::Translated(group, _) => group.withdraw(iova, len),
             Path::Direct(_) | Path::Identity(..) => Ok(()),
         }
     }

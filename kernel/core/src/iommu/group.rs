@@ -333,13 +333,20 @@ impl Group {
     /// Takes a mapping back. On an error a transaction may still reach the memory
     /// through it, so the address is never handed out again.
     pub(crate) fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        self.withdraw(iova, len)?;
+        self.space.lock().free(iova, len);
+        Ok(())
+    }
+
+    /// The same, and the address is never handed out again in any case: the device may
+    /// still use it.
+    pub(crate) fn withdraw(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         let mut result = Ok(());
         for (_, domain) in &self.domains {
             result = result.and(domain.unmap(iova, len));
         }
         result?;
         self.mapped.fetch_sub(len, Ordering::Relaxed);
-        self.space.lock().free(iova, len);
         Ok(())
     }
 
