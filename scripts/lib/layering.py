@@ -81,14 +81,6 @@ def dependency_violations(members):
                 yield f"{crate} uses {used}; it may use: {', '.join(sorted(allowed)) or 'nothing'}"
 
 
-def unlisted_drivers(members):
-    """One line for each driver that no board can start."""
-    listed = {name for c in members.values() if c.layer == "boards" for name in c.uses}
-    for crate in members.values():
-        if crate.layer == "drivers" and crate.package not in listed:
-            yield f"{crate} is in no board's dependencies"
-
-
 def _code(text):
     """Rust source without its comments and string literals."""
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"', "", text, flags=re.S)
@@ -117,5 +109,5 @@ def lint_violations(members):
 def violations(metadata):
     """All of them."""
     members = crates(metadata)
-    for rule in (dependency_violations, unlisted_drivers, unsafe_violations, lint_violations):
+    for rule in (dependency_violations, unsafe_violations, lint_violations):
         yield from rule(members)

@@ -1,11 +1,10 @@
 //! The boards whose images a plan can be made for.
 
-use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
 use mastiff_core::driver::Driver;
-use mastiff_core::error::Fault;
 use mastiff_core::policy::Policy;
 
 use crate::paper::Paper;
+use crate::paper_cpu::PaperCpu;
 
 /// What a plan needs to know of a board.
 pub struct Board {
@@ -29,38 +28,6 @@ macro_rules! board {
 
 /// All of them.
 pub const BOARDS: &[Board] = &[board!(mastiff_qemu_virt), board!(mastiff_sbsa_ref)];
-
-/// A CPU without system registers. Only stand-ins probe, and they do not look at it.
-pub struct PaperCpu;
-
-impl Cpu for PaperCpu {
-    const TIMER: &'static dyn WakeTimer = &PaperCpu;
-    const GIC: &'static dyn CpuInterface = &PaperCpu;
-}
-
-impl WakeTimer for PaperCpu {
-    fn quiet(&self) {}
-    fn ready(&self, _ready: bool) {}
-}
-
-impl CpuInterface for PaperCpu {
-    fn enable(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn disable(&self) {}
-
-    /// INTID 1023: nothing is pending (IHI 0069 §2.2.1).
-    fn acknowledge(&self) -> u32 {
-        1023
-    }
-
-    fn end(&self, _intid: u32) {}
-
-    fn affinity(&self) -> u64 {
-        0
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod drivers;
 mod iommu;
 mod offers;
 mod paper;
+mod paper_cpu;
 mod plan;
 mod record;
 mod text;

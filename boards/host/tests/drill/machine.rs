@@ -4,49 +4,20 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
 use mastiff_core::driver::Driver;
 use mastiff_core::engine::Engine;
-use mastiff_core::error::Fault;
 use mastiff_qemu_virt::Drivers;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_iommu::FakeIommu;
 use mastiff_testkit::inject::{Injections, Step};
 
 use crate::bench::Bench;
+use crate::paper_cpu::PaperCpu;
 use crate::snapshot::Snapshot;
-
-/// The CPU that the image's drivers get here.
-struct Host;
-
-impl Cpu for Host {
-    const TIMER: &'static dyn WakeTimer = &Host;
-    const GIC: &'static dyn CpuInterface = &Host;
-}
-
-impl WakeTimer for Host {
-    fn quiet(&self) {}
-    fn ready(&self, _ready: bool) {}
-}
-
-/// The GICs here come with CPUs of their own, so nobody asks this one.
-impl CpuInterface for Host {
-    fn enable(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-    fn disable(&self) {}
-    fn acknowledge(&self) -> u32 {
-        1023
-    }
-    fn end(&self, _intid: u32) {}
-    fn affinity(&self) -> u64 {
-        0
-    }
-}
 
 /// The drivers of the image.
 pub fn image() -> &'static [&'static dyn Driver<Sim>] {
-    Drivers::<Sim, Host>::LIST
+    Drivers::<Sim, PaperCpu>::LIST
 }
 
 /// What a model holds that must be as before.

@@ -7,6 +7,9 @@ mod machine;
 mod snapshot;
 mod virt;
 
+#[path = "../../src/paper_cpu.rs"]
+mod paper_cpu;
+
 // The models of single drivers' own tests.
 #[path = "../../../../drivers/gic/tests/gic/bench.rs"]
 #[expect(dead_code, reason = "the driver's own tests use the rest")]
