@@ -245,6 +245,58 @@ fn s06_a_cycle_is_broken_where_a_device_can_do_without() {
 }
 
 #[test]
+fn s06_a_phy_does_without_what_the_controller_that_it_serves_supplies() {
+    let bench = Bench::new();
+    // As eMMC on Rockchip's chips; and with the clock of a third party it is a cycle
+    // like any other.
+    let tree = |third: bool| {
+        let tree = base()
+            .node("mmc", |n| {
+                let n = n.compatible(&["test,mmc"]).u32("#clock-cells", 0);
+                n.phandle(1).cells("phys", &[2])
+            })
+            .node("soc", |n| {
+                n.node("phy", |n| {
+                    let n = n.compatible(&["test,phy"]).u32("#phy-cells", 0);
+                    n.phandle(2).cells("clocks", &[if third { 3 } else { 1 }])
+                })
+            });
+        let divider = |n: TreeBuilder| {
+            let n = n.compatible(&["test,divider"]).u32("#clock-cells", 0);
+            n.phandle(3).cells("clocks", &[1])
+        };
+        match third {
+            true => tree.node("divider", divider),
+            false => tree,
+        }
+    };
+    let supplier = |name, id: &'static str, class| {
+        let publish = Do::Publish(Box::new(move || Service::Ready(class)));
+        FakeDriver::new(name, &[Match::compatible(id)], vec![publish], &bench.diary)
+    };
+    let drivers: [&'static dyn Driver<Sim>; 3] = [
+        supplier("mmc", "test,mmc", SupplierClass::Clock),
+        supplier("phy", "test,phy", SupplierClass::Phy),
+        supplier("divider", "test,divider", SupplierClass::Clock),
+    ];
+    let engine = bench.start(tree(false), &drivers);
+    for name in ["/mmc", "/soc/phy"] {
+        assert_eq!(state(&engine, name), "bound", "{:?}", why(&engine, name));
+        assert_eq!(device(&engine, name).probes, 1);
+    }
+    assert!(device(&engine, "/soc/phy").order < device(&engine, "/mmc").order);
+    assert!(attempts(&engine) <= 2 + 2);
+    let engine = bench.start(tree(true), &drivers);
+    for name in ["/mmc", "/soc/phy", "/divider"] {
+        let fault = &device(&engine, name).state;
+        assert!(
+            matches!(fault, State::Failed(Fault::Cycle { .. })),
+            "{fault:?}"
+        );
+    }
+}
+
+#[test]
 fn s27_suspending_goes_users_first_and_resuming_suppliers_first() {
     let bench = Bench::new();
     let mut engine = bench.start(tree(), &drivers(&bench));

@@ -1,10 +1,17 @@
 //! Cycles: devices that wait for each other can wait for ever, so they are found
 //! when nothing else can be tried. Where one of them could do without what it waits
 //! for, the cycle is broken there; else all of them fail, with the path.
+//!
+//! A PHY that has a clock or a reset from the controller that it serves can do without
+//! at its probe: it is the controller that starts it, when it is ready to. Trees are
+//! full of these (Rockchip's eMMC PHY has the card clock of its SDHCI controller,
+//! Qualcomm's UFS PHY the reset of its UFS controller).
 
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+
+use mastiff_dt::SupplierClass;
 
 use super::Engine;
 use super::device::{DeviceId, State};
@@ -24,13 +31,15 @@ impl<P: Platform> Engine<P> {
 
     fn end_cycle(&mut self, cycle: &[DeviceId]) {
         let path = self.path_of(cycle);
-        for &id in cycle {
+        let followers = cycle.iter().cycle().skip(1);
+        for (&id, &next) in cycle.iter().zip(followers) {
             let State::Waiting(dependency) = self.devices[id.index()].state else {
                 continue;
             };
             // Where its driver asked for it all the same, it cannot.
             let broken = self.devices[id.index()].broken.contains(&dependency);
-            if !broken && self.can_do_without(id, dependency) {
+            let can = || self.can_do_without(id, dependency) || self.is_phy_of(id, next);
+            if !broken && can() {
                 let device = &mut self.devices[id.index()];
                 log::warn!(
                     "{}: goes without its {}, to break the cycle {path}",
@@ -50,6 +59,17 @@ impl<P: Platform> Engine<P> {
         for &id in cycle {
             let path = path.clone().into_boxed_str();
             self.fail(id, Fault::Cycle { path });
+        }
+    }
+
+    /// Whether the one is the PHY that the other waits for.
+    fn is_phy_of(&self, phy: DeviceId, user: DeviceId) -> bool {
+        match self.devices[user.index()].state {
+            State::Waiting(dependency) => {
+                dependency.class == SupplierClass::Phy
+                    && self.provider(dependency.node) == Some(phy)
+            }
+            _ => false,
         }
     }
 
