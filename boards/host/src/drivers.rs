@@ -68,13 +68,13 @@ pub fn of_everything(tree: &Tree) -> Drivers {
         }
     }
     let stand_in = |(compatible, kind): (&str, Kind)| {
-        let name: &'static str = Box::leak(compatible.into());
+        let compatible: &'static str = Box::leak(compatible.into());
         let matched = match kind.is_master {
-            true => Match::compatible(name).master(),
-            false => Match::compatible(name),
+            true => Match::compatible(compatible).master(),
+            false => Match::compatible(compatible),
         };
         leak(StandIn {
-            name,
+            name: short(compatible),
             matches: Box::leak(Box::new([matched])),
             optional: Vec::from_iter(kind.supplies).leak(),
             offers: offers.clone(),
@@ -82,6 +82,15 @@ pub fn of_everything(tree: &Tree) -> Drivers {
         })
     };
     kinds.into_iter().map(stand_in).collect()
+}
+
+/// A driver's name is printed with every device. Nothing of this length is anybody's
+/// `compatible`.
+fn short(name: &'static str) -> &'static str {
+    match name.char_indices().nth(256) {
+        None => name,
+        Some((end, _)) => format!("{}...", &name[..end]).leak(),
+    }
 }
 
 /// What the devices of one compatible are, taken together.

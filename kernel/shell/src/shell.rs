@@ -14,7 +14,7 @@ use crate::commands::{self, Failure};
 use crate::line::{Editor, Key};
 use crate::records::{
     BootRecord, DeviceRecord, FaultRecord, IommuRecord, IsolationRecord, Record, StepRecord,
-    device_at, name_at,
+    name_at,
 };
 use crate::system::System;
 use crate::text::text;
@@ -206,7 +206,7 @@ impl<'s, P: Platform> Shell<'s, P> {
     pub(crate) fn iommus(&self) -> impl Iterator<Item = IommuRecord> {
         let context = self.engine.context();
         context.iommus().into_iter().map(|(node, iommu)| {
-            let device = device_at(&self.engine, node);
+            let device = self.engine.device_at(node);
             let driver = device.and_then(|device| self.engine.driver_of(device));
             IommuRecord::new(name_at(&self.engine, node), driver, iommu.status())
         })

@@ -414,6 +414,11 @@ impl<P: Platform> Engine<P> {
         self.find(name).map(|id| &self.devices[id.index()])
     }
 
+    /// The device that a node describes, which a bus may have found under another name.
+    pub fn device_at(&self, node: NodeId) -> Option<&Device<P>> {
+        self.device_of(node).map(|id| &self.devices[id.index()])
+    }
+
     /// A device by its name or by the end of it, if that is unambiguous: `00:01.0`.
     fn find(&self, name: &str) -> Option<DeviceId> {
         if let Some(id) = self.find_exact(name) {

@@ -130,7 +130,7 @@ impl DeviceRecord {
                 "pci{:04x},{:04x}",
                 child.pci.vendor, child.pci.device
             )]),
-            (None, Some(node)) => tree.node(node).compatible().map(String::from).collect(),
+            (None, Some(node)) => listed(tree.node(node).compatible()),
             (None, None) => Vec::new(),
         };
         let cause = match device.state {
@@ -158,6 +158,31 @@ impl DeviceRecord {
             order: device.order,
         }
     }
+}
+
+/// So many bytes of `compatible` are shown. Real ones have a few hundred at most; one of
+/// megabytes is a tree that means harm, and would hold a console up for minutes. The
+/// engine looks at all of it.
+const MOST_COMPATIBLE: usize = 2048;
+
+/// The strings, as far as there is room for them; what was left out is said in a last one.
+fn listed<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {
+    let mut room = MOST_COMPATIBLE;
+    let mut shown = Vec::new();
+    let mut left_out = 0;
+    for text in texts {
+        match room.checked_sub(text.len() + 1) {
+            Some(rest) if left_out == 0 => {
+                room = rest;
+                shown.push(text.into());
+            }
+            _ => left_out += 1,
+        }
+    }
+    if left_out > 0 {
+        shown.push(format!("... {left_out} more, too long to show"));
+    }
+    shown
 }
 
 impl WhyRecord {
@@ -197,4 +222,22 @@ fn waited<P: Platform>(engine: &Engine<P>, waited: &[Waited]) -> Vec<WaitedRecor
             property: waited.property.clone(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::{MOST_COMPATIBLE, listed};
+
+    #[test]
+    fn what_is_too_long_is_left_out_and_counted() {
+        assert_eq!(listed(["a,b", "c,d"].into_iter()), ["a,b", "c,d"]);
+        let long = "x".repeat(2_000_000);
+        let mark = |n| format!("... {n} more, too long to show");
+        assert_eq!(listed(["a", &long, "b"].into_iter()), ["a".into(), mark(2)]);
+        let many = listed((0..100_000).map(|_| "vendor,device"));
+        assert_eq!(many.len(), MOST_COMPATIBLE / 14 + 1);
+        assert_eq!(many.last(), Some(&mark(100_000 - MOST_COMPATIBLE / 14)));
+    }
 }

@@ -29,20 +29,15 @@ pub use supply::SwitchRecord;
 use alloc::format;
 use alloc::string::String;
 
-use mastiff_core::engine::{Device, Engine};
+use mastiff_core::engine::Engine;
 use mastiff_core::platform::Platform;
 use mastiff_dt::NodeId;
 use serde::Serialize;
 
-/// The device that a node describes, which a bus may have found under another name.
-pub fn device_at<P: Platform>(engine: &Engine<P>, node: NodeId) -> Option<&Device<P>> {
-    engine.devices().find(|device| device.node == Some(node))
-}
-
 /// What a node is called in records: the name of its device, or its path where it
 /// has none of its own.
 pub fn name_at<P: Platform>(engine: &Engine<P>, node: NodeId) -> String {
-    match device_at(engine, node) {
+    match engine.device_at(node) {
         Some(device) => device.name.clone().into_string(),
         None => engine.context().tree.node(node).path(),
     }
