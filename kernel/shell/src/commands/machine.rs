@@ -8,6 +8,7 @@ use super::{Failure, number};
 use crate::bench;
 use crate::records::{IrqRecord, LogRecord, MemoryRecord, Record, UptimeRecord};
 use crate::shell::{Ending, Shell};
+use crate::text::plain;
 
 /// The longest `sleep`.
 const LONGEST_MS: u64 = 60_000;
@@ -102,7 +103,8 @@ pub fn echo<P: Platform>(
     arguments: &[&str],
     _: &mut Vec<Record>,
 ) -> Result<(), Failure> {
-    shell.say(format_args!("{}\n", arguments.join(" ")));
+    let words = plain(arguments.join(" "));
+    shell.say(format_args!("{words}\n"));
     Ok(())
 }
 

@@ -49,7 +49,22 @@ pub(crate) fn text(records: &[Record]) -> String {
     if !rows.is_empty() {
         text.push_str(&format::table(open, &rows));
     }
-    text
+    plain(text)
+}
+
+/// Text as it may be shown: a line of it that begins as records do, since somebody
+/// typed it so, is not to be read as one.
+pub(crate) fn plain(text: String) -> String {
+    match text.starts_with('@') || text.contains("\n@") {
+        false => text,
+        true => text
+            .split_inclusive('\n')
+            .fold(String::new(), |mut all, line| {
+                all.push_str(if line.starts_with('@') { " " } else { "" });
+                all.push_str(line);
+                all
+            }),
+    }
 }
 
 fn view(record: &Record) -> View {
@@ -113,6 +128,13 @@ mod tests {
             "memory  size\na       1 B\nb       1 B\nx\nmemory  size\nc       1 B\n"
         );
         assert_eq!(text(&[]), "");
+    }
+
+    #[test]
+    fn no_line_of_text_looks_like_a_record() {
+        let line = |text: &str| Record::Log(LogRecord { text: text.into() });
+        assert_eq!(text(&[line("a@b"), line("@{}")]), "a@b\n @{}\n");
+        assert_eq!(plain("@: no\nat".into()), " @: no\nat");
     }
 
     #[test]
