@@ -13,7 +13,7 @@ use mastiff_arm_timer::ArmTimer;
 use mastiff_core::cpu_interface::Cpu;
 use mastiff_core::driver::Driver;
 use mastiff_core::policy::Policy;
-use mastiff_edu::{Edu, EduManaged};
+use mastiff_edu::{Edu, EduManaged, EduWide};
 use mastiff_fixed_clock::FixedClock;
 use mastiff_fixed_factor_clock::FixedFactorClock;
 use mastiff_gic::Gic;
@@ -43,6 +43,7 @@ impl<M: Machine, C: Cpu> Drivers<M, C> {
         &Nvme,
         &Edu,
         &EduManaged,
+        &EduWide,
         &IommuTestdev,
         &Pcie,
         &Pl011,

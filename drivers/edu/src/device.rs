@@ -4,6 +4,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use mastiff_core::addr::Iova;
+use mastiff_core::driver::Way;
 use mastiff_core::error::Fault;
 use mastiff_core::irq::IrqHandler;
 use mastiff_core::platform::{Barrier, Mmio, Platform, wait};
@@ -41,15 +42,6 @@ const CAUSE_DMA: u32 = 0x100;
 const TRANSFER_US: u64 = 5_000_000;
 /// How often something else is done during one, where something is.
 const TURN_US: u64 = 500;
-
-/// Which way a transfer goes.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Way {
-    /// From memory to the device's buffer.
-    ToBuffer,
-    /// From the device's buffer to memory.
-    ToMemory,
-}
 
 /// The device.
 pub struct Device<P: Platform> {
@@ -114,19 +106,29 @@ impl<P: Platform> Device<P> {
         self.finish()
     }
 
-    /// Starts to move `len` bytes between `memory` and the buffer.
+    /// Starts to move `len` bytes between `memory` and the buffer; an interrupt tells
+    /// the end.
     pub fn start(&self, way: Way, memory: Iova, len: u32) -> Result<(), Fault> {
-        self.idle()?;
         self.finished.store(false, Ordering::Relaxed);
+        self.command(way, memory, len, COMMAND_INTERRUPT)
+    }
+
+    /// The same, and nothing tells the end.
+    pub fn start_in_silence(&self, way: Way, memory: Iova, len: u32) -> Result<(), Fault> {
+        self.command(way, memory, len, 0)
+    }
+
+    fn command(&self, way: Way, memory: Iova, len: u32, announce: u64) -> Result<(), Fault> {
+        self.idle()?;
         let (source, destination, direction) = match way {
-            Way::ToBuffer => (memory.0, BUFFER, 0),
-            Way::ToMemory => (BUFFER, memory.0, COMMAND_TO_MEMORY),
+            Way::Read => (memory.0, BUFFER, 0),
+            Way::Write => (BUFFER, memory.0, COMMAND_TO_MEMORY),
         };
         self.registers.write64(DMA_SOURCE, source);
         self.registers.write64(DMA_DESTINATION, destination);
         self.registers.write64(DMA_COUNT, len.into());
-        let command = COMMAND_RUN | COMMAND_INTERRUPT | direction;
-        self.registers.write64(DMA_COMMAND, command);
+        self.registers
+            .write64(DMA_COMMAND, COMMAND_RUN | announce | direction);
         Ok(())
     }
 
@@ -166,7 +168,8 @@ impl<P: Platform> Device<P> {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
         self.registers.read64(DMA_COMMAND) & COMMAND_RUN == 0
     }
 

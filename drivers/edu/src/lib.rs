@@ -9,16 +9,19 @@
 //!
 //! A transfer takes 100 ms of the machine's time and ends with an interrupt.
 //!
-//! Two drivers for the one device: [`Edu`] has its DMA set up by the core,
-//! [`EduManaged`] manages the IOMMU by itself and switches between two address
-//! spaces; a board lists it after the first, so that it is bound only where
-//! `driver.override=<device>:edu-managed` asks for it.
+//! Three drivers for the one device: [`Edu`] has its DMA set up by the core.
+//! [`EduWide`] does too, and takes a device that QEMU was told to let put all address
+//! bits on the bus (`-global edu.dma_mask=0xffffffffffffffff`) at its word: the
+//! registers don't tell. [`EduManaged`] manages the IOMMU by itself and switches
+//! between two address spaces. A board lists the last two after the first, so that
+//! they are bound only where `driver.override=<device>:edu-wide` asks for it.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod device;
+mod hostile;
 mod managed;
 
 pub use managed::EduManaged;
@@ -29,17 +32,22 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr};
-use mastiff_core::dma::{Direction, Dma, DmaMapping, FromDevice, ToDevice};
-use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Match};
+use mastiff_core::dma::{
+    Bidirectional, Direction, Dma, DmaBuffer, DmaMapping, FromDevice, ToDevice,
+};
+use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Hostile, Match, Way};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::platform::{Barrier, Pages, Platform};
 use mastiff_core::probe::{Interrupt, Probe};
 use spin::Mutex;
 
-use device::{BUFFER_LEN, Device, Way};
+use device::{BUFFER_LEN, Device};
 
 /// The driver.
 pub struct Edu;
+
+/// The driver of one with all address bits.
+pub struct EduWide;
 
 const MATCHES: &[Match] = &[Match::pci(0x1234, 0x11e8).master()];
 /// Address bits that the device puts on the bus (edu specification, DMA).
@@ -57,21 +65,41 @@ impl<P: Platform> Driver<P> for Edu {
     }
 
     fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError> {
-        let registers = probe.mmio(0, device::REGISTERS)?;
-        let dma = probe.dma()?;
-        dma.set_mask(MASK_BITS)?;
-        let device = Arc::new(Device::new(probe.platform(), registers));
-        let interrupt = probe.interrupt(device.clone())?;
-        device.check()?;
-        Ok(Box::new(BoundEdu {
-            _interrupt: interrupt,
-            transfer: Mutex::new(Transfers {
-                device,
-                dma,
-                begun: None,
-            }),
-        }))
+        bind(probe, MASK_BITS)
     }
+}
+
+impl<P: Platform> Driver<P> for EduWide {
+    fn name(&self) -> &'static str {
+        "edu-wide"
+    }
+
+    fn matches(&self) -> &'static [Match] {
+        MATCHES
+    }
+
+    fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError> {
+        bind(probe, u64::BITS)
+    }
+}
+
+fn bind<P: Platform>(probe: &mut Probe<'_, P>, bits: u32) -> Result<Box<dyn Bound>, ProbeError> {
+    let registers = probe.mmio(0, device::REGISTERS)?;
+    let dma = probe.dma()?;
+    dma.set_mask(bits)?;
+    let device = Arc::new(Device::new(probe.platform(), registers));
+    let interrupt = probe.interrupt(device.clone())?;
+    device.check()?;
+    Ok(Box::new(BoundEdu {
+        _interrupt: interrupt,
+        transfer: Mutex::new(Transfers {
+            device,
+            dma,
+            begun: None,
+            lent: None,
+            launched: false,
+        }),
+    }))
 }
 
 struct BoundEdu<P: Platform> {
@@ -85,6 +113,10 @@ struct Transfers<P: Platform> {
     device: Arc<Device<P>>,
     // The first half of a round trip, if that is under way.
     begun: Option<Begun<P>>,
+    // What it may reach until it is told otherwise.
+    lent: Option<DmaBuffer<P, Bidirectional>>,
+    // It was sent somewhere, and nobody has waited for it.
+    launched: bool,
     dma: Dma<P>,
 }
 
@@ -101,7 +133,12 @@ impl<P: Platform> Bound for BoundEdu<P> {
     }
 
     fn suspend(&self) -> Result<(), Fault> {
-        self.transfer.lock().device.settle()
+        let transfer = self.transfer.lock();
+        match transfer.launched {
+            // It is up to no good, and whoever sent it wants to see what stops it.
+            true => Ok(()),
+            false => transfer.device.settle(),
+        }
     }
 
     fn resume(&self) -> Result<(), Fault> {
@@ -111,15 +148,15 @@ impl<P: Platform> Bound for BoundEdu<P> {
     fn dma_test(&self) -> Option<&dyn DmaTest> {
         Some(self)
     }
+
+    fn hostile(&self) -> Option<&dyn Hostile> {
+        Some(self)
+    }
 }
 
 impl<P: Platform> DmaTest for BoundEdu<P> {
     fn round_trip(&self) -> Result<DmaProof, Fault> {
         self.transfer.lock().round_trip()
-    }
-
-    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
-        self.transfer.lock().read_at(at, len)
     }
 
     fn begin(&self) -> Result<(), Fault> {
@@ -140,8 +177,13 @@ impl<P: Platform> Transfers<P> {
 
     /// Starts to give the device a pattern.
     fn begin(&mut self) -> Result<(), Fault> {
-        self.at_rest()?;
         let pattern = pattern(self.device.now());
+        self.give(pattern)
+    }
+
+    /// Starts to give the device these bytes.
+    fn give(&mut self, pattern: Vec<u8>) -> Result<(), Fault> {
+        self.at_rest()?;
         let source = self.dma.pages(PAGE)?;
         source.write(0, &pattern);
         let pa = source.pa();
@@ -150,8 +192,8 @@ impl<P: Platform> Transfers<P> {
             .map::<ToDevice>(source)
             .map_err(|failure| failure.fault)?;
         self.device.barrier(Barrier::Publish);
-        self.device
-            .start(Way::ToBuffer, source.iova(), BUFFER_LEN)?;
+        let len = pattern.len() as u32;
+        self.device.start(Way::Read, source.iova(), len)?;
         self.begun = Some(Begun {
             source,
             pa,
@@ -162,15 +204,7 @@ impl<P: Platform> Transfers<P> {
 
     /// Sees to it that the device has the pattern, and compares what comes back.
     fn finish(&mut self) -> Result<DmaProof, Fault> {
-        let begun = self.begun.take();
-        let Begun {
-            source,
-            pa,
-            pattern,
-        } = begun.ok_or_else(|| Fault::invalid("no round trip was begun"))?;
-        let iova = source.iova();
-        let finished = self.device.finish();
-        Self::release(source, finished)?;
+        let (iova, pa, pattern) = self.given()?;
         let back = self.fetch(BUFFER_LEN)?;
         compare(&back, &pattern)?;
         Ok(DmaProof {
@@ -180,24 +214,25 @@ impl<P: Platform> Transfers<P> {
         })
     }
 
+    /// Sees to it that the device has what it was given: where that was, and what.
+    fn given(&mut self) -> Result<(Iova, PhysAddr, Vec<u8>), Fault> {
+        let begun = self.begun.take();
+        let Begun {
+            source,
+            pa,
+            pattern,
+        } = begun.ok_or_else(|| Fault::invalid("no round trip was begun"))?;
+        let iova = source.iova();
+        let finished = self.device.finish();
+        Self::release(source, finished)?;
+        Ok((iova, pa, pattern))
+    }
+
     fn at_rest(&self) -> Result<(), Fault> {
         match self.begun {
             None => Ok(()),
             Some(_) => Err(Fault::invalid("a round trip is under way; finish it first")),
         }
-    }
-
-    /// Aims the device at an address. What is in its buffer afterwards tells what
-    /// it got; an IOMMU that aborts leaves there what was before, or zeroes.
-    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
-        if len == 0 || len > BUFFER_LEN {
-            return Err(Fault::invalid("edu moves 1 to 4096 bytes at a time"));
-        }
-        self.at_rest()?;
-        self.device.transfer(Way::ToBuffer, at, len)?;
-        let mut bytes = self.fetch(len)?;
-        bytes.truncate(len as usize);
-        Ok(bytes)
     }
 
     /// What the device's buffer holds, by DMA to memory.
@@ -210,7 +245,7 @@ impl<P: Platform> Transfers<P> {
             .map::<FromDevice>(target)
             .map_err(|failure| failure.fault)?;
         self.device.barrier(Barrier::Publish);
-        let transfer = self.device.transfer(Way::ToMemory, target.iova(), len);
+        let transfer = self.device.transfer(Way::Write, target.iova(), len);
         let target = Self::release(target, transfer)?;
         self.device.barrier(Barrier::Acquire);
         let mut bytes = vec![0; LEN];

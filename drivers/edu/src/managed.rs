@@ -12,14 +12,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PAGE};
-use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Match, Seen, Spaces};
+use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Match, Seen, Spaces, Way};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::iommu::{Managed, Permission, Space};
 use mastiff_core::platform::{Barrier, PageRequest, Platform};
 use mastiff_core::probe::{Interrupt, Probe};
 use spin::Mutex;
 
-use crate::device::{self, Device, Way};
+use crate::device::{self, Device};
 use crate::{MASK_BITS, compare, pattern};
 
 /// The driver.
@@ -238,10 +238,10 @@ impl<P: Platform> State<P> {
         during: impl FnOnce(&mut Self) -> Result<u32, Fault>,
     ) -> Result<Seen, Fault> {
         let patterns = self.prepare(at)?;
-        self.device.start(Way::ToBuffer, at, LEN as u32)?;
+        self.device.start(Way::Read, at, LEN as u32)?;
         let switches = during(self)?;
         self.device.finish()?;
-        self.device.transfer(Way::ToMemory, SINK, LEN as u32)?;
+        self.device.transfer(Way::Write, SINK, LEN as u32)?;
         self.device.barrier(Barrier::Acquire);
         let (written, bytes) = self.arrived()?;
         let read = match bytes {

@@ -1,11 +1,11 @@
 //! The driver against the model, behind a fake IOMMU and without one.
 
 use mastiff_core::addr::Iova;
-use mastiff_core::driver::{DmaTest, Driver};
+use mastiff_core::driver::{DmaTest, Driver, Hostile, Way};
 use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
-use mastiff_core::platform::Barrier;
-use mastiff_edu::Edu;
+use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
+use mastiff_edu::{Edu, EduWide};
 use mastiff_pcie::Pcie;
 use mastiff_testkit::Sim;
 use mastiff_testkit::bus::{BusError, Shared};
@@ -33,6 +33,13 @@ fn test_of(engine: &Engine<Sim>) -> &dyn DmaTest {
         panic!("it is {:?}", device.state);
     };
     device.bound().unwrap().dma_test().unwrap()
+}
+
+fn hostile_of(engine: &Engine<Sim>) -> &dyn Hostile {
+    let bound = engine.device(NAME).and_then(|device| device.bound());
+    bound
+        .and_then(|bound| bound.hostile())
+        .expect("it is bound")
 }
 
 fn fault(engine: &Engine<Sim>) -> Fault {
@@ -219,18 +226,105 @@ fn memory_that_it_may_still_write_is_parked() {
 fn aimed_at_what_is_not_mapped_it_gets_nothing() {
     let (machine, device) = machine();
     let engine = machine.boot(&DRIVERS);
-    let test = test_of(&engine);
-    let bytes = test.read_at(Iova(0x0123_4000), 64).unwrap();
-    assert_eq!(bytes, [0; 64]);
+    let hostile = hostile_of(&engine);
+    hostile.arm(&[0xa5; 64]).unwrap();
+    let at = Iova(0x0123_4000);
+    hostile.launch(Way::Read, at, 64).unwrap();
+    assert!(!hostile.is_back());
+    assert!(
+        hostile.launch(Way::Read, at, 64).is_err(),
+        "it is under way"
+    );
+    hostile.land().unwrap();
+    assert!(hostile.is_back());
+    assert_eq!(hostile.loot(64).unwrap(), [0xa5; 64]);
     assert_eq!(machine.iommu.aborted().len(), 1);
-    assert_eq!(device.lock().unwrap().results[0], Err(BusError::Aborted));
-    for len in [0, 4097, u32::MAX] {
-        assert!(matches!(
-            test.read_at(Iova(0), len),
-            Err(Fault::Invalid { .. })
-        ));
+    let results = device.lock().unwrap().results.clone();
+    assert_eq!(results, [Ok(()), Err(BusError::Aborted), Ok(())]);
+    for len in [0, hostile.capacity() + 1, usize::MAX] {
+        let launched = hostile.launch(Way::Write, at, len);
+        assert!(matches!(launched, Err(Fault::Invalid { .. })));
+        assert!(matches!(hostile.loot(len), Err(Fault::Invalid { .. })));
     }
-    test.round_trip().unwrap();
+    assert!(hostile.arm(&[0; 4097]).is_err() && hostile.lend(&[]).is_err());
+    test_of(&engine).round_trip().unwrap();
+}
+
+#[test]
+fn what_is_lent_to_it_is_in_its_reach_until_it_is_taken_back() {
+    let (machine, device) = machine();
+    let engine = machine.boot(&DRIVERS);
+    let hostile = hostile_of(&engine);
+    let lent = hostile.lend(&[0x5a; 4096]).unwrap();
+    let read = || {
+        hostile.arm(&[1; 16]).unwrap();
+        hostile.launch(Way::Read, lent.iova, 16).unwrap();
+        hostile.land().unwrap();
+        hostile.loot(16).unwrap()
+    };
+    assert_eq!(read(), [0x5a; 16]);
+    hostile.arm(&[2; 16]).unwrap();
+    hostile.launch(Way::Write, lent.iova, 16).unwrap();
+    hostile.land().unwrap();
+    assert_eq!(read(), [2; 16]);
+    hostile.take_back();
+    assert_eq!(machine.sim.memory().live(), 0);
+    assert_eq!(read(), [1; 16]);
+    assert_eq!(
+        device
+            .lock()
+            .unwrap()
+            .results
+            .iter()
+            .filter(|result| result.is_err())
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn one_that_was_sent_off_holds_nobody_up() {
+    let (machine, device) = machine();
+    let mut engine = machine.boot(&DRIVERS);
+    let lent = hostile_of(&engine).lend(&[7; 64]).unwrap();
+    hostile_of(&engine)
+        .launch(Way::Write, lent.iova, 64)
+        .unwrap();
+    engine.suspend().unwrap();
+    assert_eq!(device.lock().unwrap().results, []);
+    engine.resume().unwrap();
+    hostile_of(&engine).land().unwrap();
+    hostile_of(&engine)
+        .launch(Way::Write, lent.iova, 64)
+        .unwrap();
+    let before = device.lock().unwrap().results.len();
+    engine.unbind(NAME).unwrap();
+    assert_eq!(device.lock().unwrap().results.len(), before);
+    assert_eq!(machine.sim.memory().live(), 0);
+    // It arrives where its stream aborts.
+    machine.sim.advance_us(200_000);
+    engine.bind(NAME).unwrap();
+    hostile_of(&engine).land().unwrap();
+    assert!(device.lock().unwrap().results.last().unwrap().is_err());
+    test_of(&engine).round_trip().unwrap();
+}
+
+#[test]
+fn one_with_all_address_bits_is_taken_at_its_word() {
+    let (mut machine, device) = machine();
+    machine.has_iommu = false;
+    device.lock().unwrap().mask = u64::MAX;
+    let engine = machine.boot(&[&Pcie, &EduWide]);
+    let proof = test_of(&engine).round_trip().unwrap();
+    assert_eq!(proof.iova.0, proof.pa.0);
+    // Nothing stands between it and memory.
+    let hostile = hostile_of(&engine);
+    let pages = machine.sim.alloc_pages(PageRequest::new(4096)).unwrap();
+    pages.fill(0, 4096, 0x77);
+    machine.sim.barrier(Barrier::Publish);
+    hostile.launch(Way::Read, Iova(pages.pa().0), 16).unwrap();
+    hostile.land().unwrap();
+    assert_eq!(hostile.loot(16).unwrap(), [0x77; 16]);
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl<P: Machine> Smmu<P> {
             return;
         }
         match self.quarantine(stream) {
-            Ok(()) => faults.report(node, name, quarantined(stream)),
+            Ok(()) => faults.remark(node, name, quarantined(stream)),
             Err(fault) => log::error!("{name}: stream {stream} storms on: {fault}"),
         }
     }

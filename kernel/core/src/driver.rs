@@ -132,6 +132,10 @@ pub trait Bound: Send + Sync {
     fn dma_test(&self) -> Option<&dyn DmaTest> {
         None
     }
+    /// The device as a master that can be aimed at any address, if it can.
+    fn hostile(&self) -> Option<&dyn Hostile> {
+        None
+    }
     /// The device as a master with address spaces of its own, if it has some.
     fn spaces(&self) -> Option<&dyn Spaces> {
         None
@@ -154,12 +158,6 @@ pub trait DmaTest {
     /// Has the device read a pattern from memory and write it back elsewhere, and
     /// compares every byte.
     fn round_trip(&self) -> Result<DmaProof, Fault>;
-    /// Makes the device read `len` bytes at an address of the caller's choice,
-    /// mapped or not, to show what it reaches.
-    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
-        let _ = (at, len);
-        Err(Fault::invalid("this device cannot be aimed at an address"))
-    }
     /// Starts a round trip and does not wait for it: the device is at work while
     /// others are bound and unbound.
     fn begin(&self) -> Result<(), Fault> {
@@ -169,6 +167,47 @@ pub trait DmaTest {
     fn finish(&self) -> Result<DmaProof, Fault> {
         Err(Fault::invalid("no round trip was begun"))
     }
+}
+
+/// A bus master that goes where it is told, mapped or not: to see what stops it. It
+/// holds some bytes, which it fetches from memory or leaves there.
+pub trait Hostile {
+    /// How many bytes it holds.
+    fn capacity(&self) -> usize;
+    /// Gives it bytes, by way of memory that is mapped for that.
+    fn arm(&self, bytes: &[u8]) -> Result<(), Fault>;
+    /// The first `len` bytes that it holds, in the same way.
+    fn loot(&self, len: usize) -> Result<Vec<u8>, Fault>;
+    /// Sends it to fetch `len` bytes at an address, or to leave as many there. Nobody
+    /// waits for the end: not this, not a suspend, not an unbind.
+    fn launch(&self, way: Way, at: Iova, len: usize) -> Result<(), Fault>;
+    /// Waits until it is back. It may have been sent under a binding before this one.
+    fn land(&self) -> Result<(), Fault>;
+    /// Whether it is back.
+    fn is_back(&self) -> bool;
+    /// Maps a page with these bytes for it, to do with as it likes, in place of the one
+    /// before.
+    fn lend(&self, bytes: &[u8]) -> Result<Lent, Fault>;
+    /// Unmaps that page and frees it.
+    fn take_back(&self);
+}
+
+/// Which way a transfer goes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From memory to the device.
+    Read,
+    /// From the device to memory.
+    Write,
+}
+
+/// A page that a device may reach.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Lent {
+    /// Where the device finds it.
+    pub iova: Iova,
+    /// Where it is.
+    pub pa: PhysAddr,
 }
 
 /// A master whose driver manages its IOMMU by itself, between several address spaces.

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use mastiff_arch::{Boot, Machine};
-use mastiff_core::addr::PAGE;
+use mastiff_core::addr::{PAGE, PhysAddr};
 use mastiff_core::platform::{Instant, Platform};
 use mastiff_hw::frames::{Kind, frames};
-use mastiff_shell::{BootFacts, System};
+use mastiff_shell::{BootFacts, Place, System};
 
 /// How long an idle prompt sleeps at most: a console without an interrupt is looked
 /// at this often.
@@ -93,6 +93,15 @@ impl System for BoardConsole {
         memory.push(("heap in use", used as u64));
         memory.push(("heap in all", size as u64));
         memory
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let places = mastiff_arch::places().into_iter();
+        places.map(|(name, at)| Place { name, at }).collect()
+    }
+
+    fn peek(&self, at: PhysAddr, to: &mut [u8]) -> bool {
+        mastiff_arch::peek(at, to)
     }
 
     fn dmesg(&self, sink: &mut dyn FnMut(&str)) {

@@ -6,6 +6,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use mastiff_core::addr::PhysAddr;
+
 /// The machine as the console sees it.
 pub trait System {
     /// Writes to the console, past the log.
@@ -27,8 +29,23 @@ pub trait System {
     fn uptime_us(&self) -> u64;
     /// Memory by use: name and bytes.
     fn memory(&self) -> Vec<(&'static str, u64)>;
+    /// Memory of the kernel's own, one place for each use: no master has any business
+    /// there.
+    fn places(&self) -> Vec<Place>;
+    /// Reads memory as the CPU sees it; `false` where there is none that it can read
+    /// without harm.
+    fn peek(&self, at: PhysAddr, to: &mut [u8]) -> bool;
     /// The log so far, oldest line first.
     fn dmesg(&self, sink: &mut dyn FnMut(&str));
+}
+
+/// A place in memory.
+#[derive(Copy, Clone, Debug)]
+pub struct Place {
+    /// What it is used for.
+    pub name: &'static str,
+    /// Where it is.
+    pub at: PhysAddr,
 }
 
 /// What is known of this boot.

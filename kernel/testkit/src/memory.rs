@@ -236,6 +236,25 @@ impl Memory {
         });
     }
 
+    /// What the CPU would load, whoever holds it; `false` where there is no RAM.
+    pub fn peek(&self, pa: u64, to: &mut [u8]) -> bool {
+        let ram = self.base..=self.base + self.len;
+        if !ram.contains(&pa) || !ram.contains(&pa.saturating_add(to.len() as u64)) {
+            return false;
+        }
+        let state = lock(&self.state);
+        self.pieces(pa, to.len(), |index, offset, range| {
+            match &state.frames[index].bytes {
+                Some(copies) => {
+                    let bytes = &copies.cpu[offset..offset + range.len()];
+                    to[range].copy_from_slice(bytes);
+                }
+                None => to[range].fill(POISON),
+            }
+        });
+        true
+    }
+
     /// The CPU stores.
     #[track_caller]
     pub fn cpu_write(&self, pa: u64, from: &[u8]) {

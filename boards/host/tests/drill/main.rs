@@ -3,6 +3,7 @@
 //! register read. Whatever fails, nothing panics, nothing is left behind, and the
 //! device's streams abort; and the next attempt is as good as the first.
 
+mod hostile;
 mod machine;
 mod snapshot;
 mod virt;

@@ -86,11 +86,14 @@ fn machine(behind: Behind) -> Machine {
     let (_, edu) = SimEdu::function();
     let (_, managed) = SimEdu::function();
     let (_, testdev) = SimTestdev::function();
+    let (all_bits, wide) = SimEdu::function();
+    all_bits.lock().expect("nobody uses it yet").mask = u64::MAX;
     let mut root = SimBus::new()
         .with(1, 0, disk)
         .with(2, 0, edu)
         .with(4, 0, managed)
-        .with(5, 0, testdev);
+        .with(5, 0, testdev)
+        .with(6, 0, wide);
     let mut fake = None;
     match behind {
         Behind::Smmu => {
@@ -145,9 +148,11 @@ fn machine(behind: Behind) -> Machine {
     }
     let tree = tree(behind).tree().expect("the drill's tree is sound");
     let mut engine = Engine::new(sim.clone(), tree, Policy::default(), &drivers);
-    engine
-        .override_driver("/pcie@10000000/00:04.0", "edu-managed")
-        .expect("the image has it");
+    for (device, driver) in [("00:04.0", "edu-managed"), ("00:06.0", "edu-wide")] {
+        engine
+            .override_driver(&format!("/pcie@10000000/{device}"), driver)
+            .expect("the image has it");
+    }
     engine.start();
     for device in engine.devices() {
         assert!(

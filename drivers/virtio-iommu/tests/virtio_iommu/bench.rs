@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
-use mastiff_core::driver::{DmaTest, Driver};
+use mastiff_core::driver::{DmaTest, Driver, Way};
 use mastiff_core::engine::{Device, Engine, State};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, FaultRecord, Iommu, Permission};
@@ -143,6 +143,14 @@ impl Bench {
     pub fn edu(&self) -> &dyn DmaTest {
         let bound = self.device(EDU).bound().expect("edu is bound");
         bound.dma_test().expect("it can prove its DMA")
+    }
+
+    /// Sends edu to where nothing is mapped.
+    pub fn stray(&self, at: Iova) {
+        let bound = self.device(EDU).bound().expect("edu is bound");
+        let hostile = bound.hostile().expect("it can be aimed");
+        hostile.launch(Way::Read, at, 64).unwrap();
+        hostile.land().unwrap();
     }
 
     pub fn iommu(&self) -> Arc<dyn Iommu> {

@@ -18,7 +18,7 @@ fn on(layout: Layout) -> Bench {
 fn a_fault_names_device_and_driver() {
     for layout in [Layout::Pin, Layout::Messages] {
         let bench = on(layout);
-        bench.edu().read_at(Iova(0xabc_d000), 64).unwrap();
+        bench.stray(Iova(0xabc_d000));
         let faults = bench.faults();
         assert_eq!(faults.len(), 1, "{layout:?}");
         let fault = &faults[0];

@@ -14,6 +14,7 @@ mod image;
 mod machine;
 mod memory;
 mod mmu;
+mod peek;
 mod report;
 mod reset;
 pub mod selftest;
@@ -25,6 +26,7 @@ pub use counter::{insn_retired, turn};
 pub use cpu::ThisCpu;
 pub use exit::{exit, reboot};
 pub use machine::Machine;
+pub use peek::{peek, places};
 pub use reset::Reset;
 
 #[panic_handler]

@@ -104,13 +104,30 @@ impl FaultLog {
         self.report_with(node, iommu, report, String::new);
     }
 
+    /// Takes note of what was done about a stream: shown like an event, but none that
+    /// the stream raised.
+    pub fn remark(&self, node: NodeId, iommu: &str, report: FaultReport) {
+        self.take(node, iommu, report, 0, String::new);
+    }
+
     /// The same, with more detail that takes a while to find out: it is asked for
     /// only if it will be read.
     pub fn report_with(
         &self,
         node: NodeId,
         iommu: &str,
+        report: FaultReport,
+        more: impl FnOnce() -> String,
+    ) {
+        self.take(node, iommu, report, 1, more);
+    }
+
+    fn take(
+        &self,
+        node: NodeId,
+        iommu: &str,
         mut report: FaultReport,
+        events: u64,
         more: impl FnOnce() -> String,
     ) {
         let owner = report
@@ -123,7 +140,7 @@ impl FaultLog {
             Some(stream) => totals.entry((node, stream)).or_default(),
             None => &mut nobody,
         };
-        total.0 += 1;
+        total.0 += events;
         // At most KEPT entries: a bound, not a search through anything that grows.
         if let Some(known) = records
             .iter_mut()

@@ -121,6 +121,8 @@ pub struct GroupInfo {
     pub parent: Option<u32>,
     /// Bytes that its members can reach.
     pub mapped: u64,
+    /// Where its members write to raise interrupts: the page, and where they find it.
+    pub doorbells: Vec<(PhysAddr, Iova)>,
 }
 
 /// A stream that goes through a domain. Dropping it aborts the stream, and that
@@ -405,6 +407,7 @@ impl Group {
             }
         }
         let kept: u64 = kept.iter().map(|mapping| mapping.len).sum();
+        let doorbells = self.doorbells.lock();
         GroupInfo {
             members: live
                 .members
@@ -416,6 +419,10 @@ impl Group {
             tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
             parent: None,
             mapped: self.mapped.load(Ordering::Relaxed) + kept,
+            doorbells: doorbells
+                .iter()
+                .map(|&(page, iova)| (PhysAddr(page), iova))
+                .collect(),
         }
     }
 }

@@ -217,6 +217,7 @@ impl<P: Platform> Inner<P> {
             tag: first.and_then(|domain| domain.tag()),
             parent: first.and_then(|domain| domain.parent_tag()),
             mapped: maps.iter().map(|map| map.pages.len() as u64).sum(),
+            doorbells: Vec::new(),
         })
     }
 

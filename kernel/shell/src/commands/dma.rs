@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::Iova;
-use mastiff_core::driver::DmaTest;
+use mastiff_core::driver::{DmaTest, Way};
 use mastiff_core::platform::Platform;
 
 use super::{Failure, device, number, wrong_words};
@@ -118,7 +118,10 @@ fn read<P: Platform>(
     }
     let at = number(iova, "the address")?;
     let before = faults_of(shell, name)?;
-    let data = master(shell, name)?.read_at(Iova(at), bytes as u32)?;
+    let hostile = super::hostile::master(shell, name)?;
+    hostile.launch(Way::Read, Iova(at), bytes as usize)?;
+    hostile.land()?;
+    let data = hostile.loot(bytes as usize)?;
     out.push(Record::Data(DataRecord {
         device: device(shell, name)?.name.clone(),
         space: "memory",

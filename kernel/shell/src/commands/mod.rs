@@ -4,6 +4,7 @@
 
 mod devices;
 mod dma;
+mod hostile;
 mod iommu;
 mod machine;
 mod space;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::platform::Platform;
 
-use super::{Failure, devices, dma, help, iommu, machine, space, supply};
+use super::{Failure, devices, dma, help, hostile, iommu, machine, space, supply};
 use crate::records::Record;
 use crate::shell::Shell;
 
@@ -254,7 +254,7 @@ fn iommus<P: Platform>() -> [Command<P>; 6] {
     ]
 }
 
-fn masters<P: Platform>() -> [Command<P>; 4] {
+fn masters<P: Platform>() -> [Command<P>; 5] {
     [
         Command::new(
             "dma",
@@ -269,6 +269,23 @@ fn masters<P: Platform>() -> [Command<P>; 4] {
              waits for it and compares. read aims a device that can be aimed, mapped or\n\
              not, and shows what it says that it read, 64 bytes unless told otherwise; an\n\
              IOMMU that stopped it has a line in `faults`.",
+        ),
+        Command::new(
+            "hostile",
+            "<device> [read|write <address> [bytes] | storm [disk] | unbound|waiting|suspended]",
+            (1, 4),
+            hostile::hostile,
+            "what can it reach? Have it try",
+        )
+        .more(
+            "Sends a device that can be aimed to where it has no business: the kernel's\n\
+             memory, tables, other masters' buffers, registers, random addresses, what was\n\
+             its own and is no more; it reads, then writes, and memory is compared byte by\n\
+             byte. stopped: an event names it; astray: its bus has it go elsewhere; silent:\n\
+             nothing moved, no event; reached: it got there. What was reached beyond its\n\
+             own memory fails the command. read and write try one address. storm faults on\n\
+             a whole page while a disk is read. The rest have it arrive while it is\n\
+             unbound, waiting for its IOMMU, or suspended.",
         ),
         Command::new(
             "space",

@@ -6,6 +6,7 @@
 mod bench;
 mod device;
 mod dma;
+mod hostile;
 mod iommu;
 mod isolation;
 mod machine;
@@ -16,6 +17,7 @@ pub use device::{
     CauseRecord, DeviceRecord, DriverRecord, NodeRecord, PropertyRecord, WaitedRecord, WhyRecord,
 };
 pub use dma::{DataRecord, DmaRecord, SpaceRecord};
+pub use hostile::{HostileRecord, Outcome, StormRecord};
 pub use iommu::{
     DomainRecord, EntryRecord, FaultRecord, FieldRecord, IommuRecord, LevelRecord, PartRecord,
     StreamRecord, StreamRef, WalkRecord,
@@ -75,6 +77,10 @@ pub enum Record {
     Dma(DmaRecord),
     /// What a master with spaces of its own was told, or saw.
     Space(SpaceRecord),
+    /// What a hostile master tried, and what came of it.
+    Hostile(HostileRecord),
+    /// A storm of faults.
+    Storm(StormRecord),
     /// Bytes that were read.
     Data(DataRecord),
     /// What is switched on and off for others.

@@ -3,6 +3,7 @@
 
 mod device;
 pub mod format;
+mod hostile;
 mod iommu;
 mod machine;
 mod supply;
@@ -83,6 +84,8 @@ fn view(record: &Record) -> View {
         Record::Boot(boot) => machine::boot(boot),
         Record::Dma(dma) => View::Lines(proof(dma)),
         Record::Space(space) => machine::space(space),
+        Record::Hostile(hostile) => hostile::hostile(hostile),
+        Record::Storm(storm) => hostile::storm(storm),
         Record::Data(data) => machine::data(data),
         Record::Switch(switch) => supply::switch(switch),
         Record::Irq(irq) => machine::irq(irq),

@@ -6,22 +6,25 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use mastiff_core::addr::{Iova, PhysAddr, PhysRange};
+use mastiff_core::addr::{Iova, PhysAddr, PhysRange, StreamId};
 use mastiff_core::bus::{BusFunction, Child, PciId};
 use mastiff_core::dma::{Bidirectional, Dma, DmaBuffer};
-use mastiff_core::driver::{Bound, Disk, DmaProof, DmaTest, Driver, Match, Seen, Spaces};
+use mastiff_core::driver::{
+    Bound, Disk, DmaProof, DmaTest, Driver, Hostile, Lent, Match, Seen, Spaces, Way,
+};
 use mastiff_core::engine::Engine;
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::iommu::{Access, FaultLog, FaultReport};
-use mastiff_core::platform::{Barrier, Platform};
+use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::{Probe, Service};
 use mastiff_core::supply::{AlwaysOn, Switch};
 use mastiff_dt::build::TreeBuilder;
 use mastiff_dt::{InterruptSpec, NodeId, PropError, SupplierClass};
 use mastiff_shell::bootargs::BootArgs;
-use mastiff_shell::{BootFacts, Ending, Shell, System};
+use mastiff_shell::{BootFacts, Ending, Place, Shell, System};
 use mastiff_testkit::Sim;
+use mastiff_testkit::bus::BusError;
 use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
 use mastiff_testkit::fake_iommu::FakeIommu;
 use serde_json::Value;
@@ -53,6 +56,8 @@ struct Console {
     there: RefCell<VecDeque<bool>>,
     instructions: Option<u64>,
     turns: Option<(Sim, u64)>,
+    // Memory, and a page of it that is the kernel's.
+    sim: Option<(Sim, PhysAddr)>,
 }
 
 impl System for Console {
@@ -100,6 +105,18 @@ impl System for Console {
     }
     fn memory(&self) -> Vec<(&'static str, u64)> {
         vec![("free", 3 << 29), ("quarantined", 0)]
+    }
+    fn places(&self) -> Vec<Place> {
+        let sim = self.sim.iter();
+        let place = |(_, at): &(Sim, PhysAddr)| Place {
+            name: "the kernel's data",
+            at: *at,
+        };
+        sim.map(place).collect()
+    }
+    fn peek(&self, at: PhysAddr, to: &mut [u8]) -> bool {
+        let sim = self.sim.as_ref();
+        sim.is_some_and(|(sim, _)| sim.memory().peek(at.0, to))
     }
     fn dmesg(&self, sink: &mut dyn FnMut(&str)) {
         sink("[    0.000001] first\n");
@@ -201,6 +218,7 @@ impl Bench {
             name,
             matches,
             is,
+            fake: self.iommu.clone(),
             sim: self.sim.clone(),
             diary: self.diary.clone(),
         }))
@@ -256,6 +274,11 @@ impl Bench {
         let args = BootArgs::parse(bootargs, Policy::default());
         assert_eq!(args.warnings, [""; 0]);
         let tree = tree.tree().expect("the test's tree is sound");
+        // Nobody but the kernel has a page with that in it.
+        let page = self.sim.alloc_pages(PageRequest::new(4096));
+        let page = page.expect("there is memory");
+        page.fill(0, 4096, 0xc3);
+        self.sim.barrier(Barrier::Publish);
         let mut engine = Engine::new(self.sim.clone(), tree, args.policy, drivers);
         args.start(&mut engine);
         let console = Console {
@@ -263,6 +286,7 @@ impl Bench {
             there: RefCell::new(self.there.iter().copied().collect()),
             instructions: self.instructions,
             turns: Some((self.sim.clone(), self.turn)),
+            sim: Some((self.sim.clone(), page.pa())),
             ..Console::default()
         };
         let ending = Shell::new(engine, &console, &args).serve(args.run.as_deref());
@@ -334,6 +358,7 @@ struct MasterDriver {
     name: &'static str,
     matches: &'static [Match],
     is: Is,
+    fake: FakeIommu,
     sim: Sim,
     diary: Diary,
 }
@@ -366,7 +391,10 @@ impl Driver<Sim> for MasterDriver {
             iommu: behind.map(|behind| behind.iommu),
             faults: probe.fault_log(),
             buffer: dma.alloc(4096)?,
-            _dma: dma,
+            lent: Mutex::default(),
+            held: Mutex::new(vec![0; 4096]),
+            dma,
+            fake: self.fake.clone(),
             sim: self.sim.clone(),
             diary: self.diary.clone(),
             attached: Mutex::default(),
@@ -382,7 +410,10 @@ struct Master {
     iommu: Option<NodeId>,
     faults: Arc<FaultLog>,
     buffer: DmaBuffer<Sim, Bidirectional>,
-    _dma: Dma<Sim>,
+    lent: Mutex<Option<DmaBuffer<Sim, Bidirectional>>>,
+    held: Mutex<Vec<u8>>,
+    dma: Dma<Sim>,
+    fake: FakeIommu,
     sim: Sim,
     diary: Diary,
     attached: Mutex<Option<usize>>,
@@ -425,6 +456,9 @@ impl Bound for Master {
     }
     fn dma_test(&self) -> Option<&dyn DmaTest> {
         (self.is != Is::Mute).then_some(self)
+    }
+    fn hostile(&self) -> Option<&dyn Hostile> {
+        matches!(self.is, Is::Engine | Is::Mute).then_some(self)
     }
     fn spaces(&self) -> Option<&dyn Spaces> {
         (self.is == Is::Engine).then_some(self)
@@ -505,23 +539,71 @@ impl DmaTest for Master {
             }),
         }
     }
+}
 
-    fn read_at(&self, at: Iova, len: u32) -> Result<Vec<u8>, Fault> {
-        let mut bytes = vec![0; len as usize];
-        let read = self.sim.port().read(self.stream, at.0, &mut bytes);
-        if let (Err(_), Some(iommu)) = (read, self.iommu) {
-            // The fake IOMMU has no events of its own.
-            let report = FaultReport {
-                event: "F_TRANSLATION",
-                stream: Some(mastiff_core::addr::StreamId(self.stream)),
-                iova: Some(at),
-                access: Access::Read,
-                stage: 1,
-                detail: "by the bench".into(),
-            };
-            self.faults.report(iommu, IOMMU, report);
+/// It is there and back at once.
+impl Hostile for Master {
+    fn capacity(&self) -> usize {
+        4096
+    }
+    fn arm(&self, bytes: &[u8]) -> Result<(), Fault> {
+        self.held.lock().unwrap()[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+    fn loot(&self, len: usize) -> Result<Vec<u8>, Fault> {
+        Ok(self.held.lock().unwrap()[..len].to_vec())
+    }
+    fn launch(&self, way: Way, at: Iova, len: usize) -> Result<(), Fault> {
+        if self.is == Is::Mute {
+            return Ok(());
         }
-        Ok(bytes)
+        let mut held = self.held.lock().unwrap();
+        // What it puts on the bus is 40 bits wide.
+        let to = at.0 & ((1 << 40) - 1);
+        let result = match way {
+            Way::Read => self.sim.port().read(self.stream, to, &mut held[..len]),
+            Way::Write => self.sim.port().write(self.stream, to, &held[..len]),
+        };
+        if let (Err(BusError::Aborted), Some(iommu)) = (result, self.iommu) {
+            // The fake IOMMU has no events of its own. One for each word.
+            let words = len as u64 / 4;
+            if words > 512 {
+                // Nor does it cut anybody off by itself.
+                let _ = self.fake.instance().block(StreamId(self.stream));
+            }
+            for word in 0..words {
+                let report = FaultReport {
+                    event: "F_TRANSLATION",
+                    stream: Some(StreamId(self.stream)),
+                    iova: Some(Iova(to + 4 * word)),
+                    access: match way {
+                        Way::Read => Access::Read,
+                        Way::Write => Access::Write,
+                    },
+                    stage: 1,
+                    detail: "by the bench".into(),
+                };
+                self.faults.report(iommu, IOMMU, report);
+            }
+        }
+        Ok(())
+    }
+    fn land(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn is_back(&self) -> bool {
+        true
+    }
+    fn lend(&self, bytes: &[u8]) -> Result<Lent, Fault> {
+        let page = self.dma.alloc(4096)?;
+        page.write(0, bytes);
+        self.sim.barrier(Barrier::Publish);
+        let (iova, pa) = (page.iova(), page.pa());
+        *self.lent.lock().unwrap() = Some(page);
+        Ok(Lent { iova, pa })
+    }
+    fn take_back(&self) {
+        *self.lent.lock().unwrap() = None;
     }
 }
 

@@ -35,6 +35,14 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("dma", "device op bytes iova pa sha256 ok error"),
     ("space", "device op attached iova read written switches"),
+    (
+        "hostile",
+        "device target access at bytes result events moved ok detail",
+    ),
+    (
+        "storm",
+        "device bytes events errors quarantined disk ok error",
+    ),
     ("data", "device space at faulted data"),
     ("switch", "name class supplier users on rate"),
     ("irq", "intid count device"),
@@ -76,6 +84,7 @@ fn all() -> Booted {
         "report=json run=\"help; devices; why orphan@4; why disk@1; isolation; tree; driver list; \
          iommu; streams; ste iommu@1000000 5; walk disk@1 {iova}; domains; \
          dma read engine@2 0xabcd000; faults; space engine@2 attach b; dma verify; clocks; irqs; mem; dmesg; uptime; bench alloc; \
+         hostile engine@2 read 0xabcd000; hostile engine@2 storm; \
          unbind iommu@1000000\""
     ))
 }

@@ -82,7 +82,7 @@ its transfer faulted: this is not what is at 0xabcd010, see `faults`
 0abcd030  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
 0abcd040  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
 count  event          iommu           stream  device     driver  access  address    stage  detail
-2      F_TRANSLATION  /iommu@1000000  0x6     /engine@2  engine  read    0xabcd000  1      by the bench
+21     F_TRANSLATION  /iommu@1000000  0x6     /engine@2  engine  read    0xabcd000  1      by the bench
 "
     );
 }

@@ -1,6 +1,7 @@
 //! Every command with right, wrong and missing arguments.
 
 mod devices;
+mod hostile;
 mod iommus;
 mod machine;
 mod masters;

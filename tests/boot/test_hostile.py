@@ -1,0 +1,122 @@
+"""A hostile master: edu with all address bits is sent to where it has no business.
+
+The numbers in the names are those of docs/probing.md. Most boots count instructions
+as time and skip what is idle: edu takes 100 ms for each transfer.
+"""
+
+import re
+
+import pytest
+from bench import EDU, EDU_STREAM, NVME, SMMU
+from lib.machine import sha256
+
+pytestmark = pytest.mark.lg_feature("qemu")
+WIDE = "driver.override=00:02.0:edu-wide"
+ALL_BITS = "-global edu.dma_mask=0xffffffffffffffff"
+QUICK = "-icount shift=0,sleep=off"
+# Later machine types ignore the choice of stages.
+VIRT = "virt-9.1,iommu=smmuv3,gic-version=3"
+
+
+@pytest.fixture
+def hostile(boot):
+    """Boots with a master that can be aimed anywhere."""
+
+    def start(run, bootargs="", qemu_args="", quick=True, **options):
+        qemu_args = " ".join([ALL_BITS, QUICK if quick else "", qemu_args])
+        return boot(bootargs=f"{WIDE} {bootargs}", run=run, qemu_args=qemu_args, **options)
+
+    return start
+
+
+def results(booted):
+    """(target, access) and result of each attempt."""
+    return [((record["target"], record["access"]), record["result"])
+            for record in booted.records("hostile")]
+
+
+def aborted(booted):
+    """How often QEMU's SMMU had this stream abort because of its entry, or was off."""
+    return len(re.findall(rf"smmuv3_translate_abort .*sid={EDU_STREAM:#x} ", booted.messages))
+
+
+@pytest.mark.parametrize("stage", ["1", "2", "nested"])
+def test_s32_what_is_not_mapped_is_out_of_reach(hostile, stage):
+    booted = hostile(f"hostile {EDU}; dma verify {EDU}", machine=VIRT,
+                     qemu_args=f"-global arm-smmuv3.stage={stage}")
+    assert booted.status == 0
+    found = results(booted)
+    reached = {target for (target, _), result in found if result == "reached"}
+    assert reached == {"its own buffer", "its doorbell"}
+    # Some versions of QEMU say nothing of addresses that a stage 2 cannot have.
+    assert {target for (target, _), result in found if result == "silent"} <= {"somewhere"}
+    assert {result for _, result in found} <= {"reached", "stopped", "silent", "skipped"}
+    # Every kind of memory, and each both ways.
+    for target in ["the kernel's text", "its constants", "its data", "its stack", "its page tables",
+                   "its heap", "free memory", "its STE", "its table of level 3",
+                   "a driver's buffers", "an IOMMU's tables", f"registers of {SMMU}", f"registers of {NVME}",
+                   "its doorbell, past the IOMMU", "somewhere", "somewhere in memory",
+                   "its buffer, unmapped", "the page of that, freed"]:
+        for access in ("read", "write"):
+            assert ((target, access), "stopped") in found, target
+    for attempt in booted.records("hostile"):
+        assert attempt["ok"] and (attempt["events"] > 0) == (attempt["result"] == "stopped")
+    assert {(fault["device"], fault["driver"]) for fault in booted.records("fault")} == {(EDU, "edu-wide")}
+
+
+def test_s32_a_master_with_few_address_bits_is_told_from_one_that_is_stopped(boot):
+    booted = boot(run=f"hostile {EDU}", qemu_args=QUICK)
+    assert booted.status == 0
+    found = dict(results(booted))
+    # Memory starts beyond its bits, registers do not.
+    assert found["the kernel's text", "read"] == "astray"
+    assert found[f"registers of {SMMU}", "write"] == "stopped"
+
+
+def test_what_passes_unchanged_is_reached_and_fails(hostile):
+    booted = hostile(f"hostile {EDU}; echo not reached", bootargs="iommu.passthrough=1")
+    assert booted.status == 1
+    found = dict(results(booted))
+    for target in ("the kernel's text", "its data", "its heap", "its STE", "a driver's buffers",
+                   f"registers of {SMMU}"):
+        assert (found[target, "read"], found[target, "write"]) == ("reached", "skipped")
+    assert found["the page of that, freed", "write"] == "reached"
+    step, = booted.records("step")
+    assert not step["ok"] and "got through" in step["error"]
+
+
+@pytest.mark.parametrize("phase", ["unbound", "waiting", "suspended"])
+def test_s32_what_is_under_way_outlasts_the_binding_and_gets_nowhere(hostile, phase):
+    booted = hostile(f"hostile {EDU} {phase}; dma verify {EDU}",
+                     qemu_args="-trace smmuv3_translate*")
+    assert booted.status == 0
+    found = booted.records("hostile")
+    assert len(found) == (2 if phase == "suspended" else 4)
+    assert {(attempt["result"], attempt["moved"]) for attempt in found} == {("silent", 0)}
+    if phase != "suspended":
+        # Its bus let it through: each came as far as the SMMU.
+        assert aborted(booted) >= len(found)
+    assert "smmuv3_translate_bypass" not in booted.messages
+    assert [dma["ok"] for dma in booted.records("dma")] == [True]
+
+
+def test_s30_a_storm_is_heard_to_the_end_and_cut_off(hostile, disk):
+    booted = hostile(
+        f"hostile {EDU} storm {NVME}; streams; iommu; dma verify {NVME}; "
+        f"unbind {EDU}; bind {EDU}; dma verify {EDU}", quick=False)
+    assert booted.status == 0
+    assert booted.digest() == sha256(disk)
+    storm, = booted.records("storm")
+    assert (storm["bytes"], storm["events"], storm["errors"]) == (4096, 1024, 0)
+    assert storm["quarantined"] and storm["ok"]
+    goes = {record["device"]: record["config"] for record in booted.records("stream")}
+    assert (goes[EDU], goes[NVME]) == ("abort", "stage 1")
+    smmu = booted.records("iommu")[0]
+    assert (smmu["events"], smmu["errors"], smmu["quarantined"]) == (1024, 0, 1)
+    fault, notice = booted.records("fault")
+    assert (fault["event"], fault["count"], fault["device"]) == ("F_TRANSLATION", 1024, EDU)
+    assert "unmapped last of all" in fault["detail"]
+    assert (notice["event"], notice["device"]) == ("QUARANTINED", EDU)
+    proofs = {dma["device"]: dma["ok"] for dma in booted.records("dma") if dma["op"] == "verify"}
+    assert proofs == {NVME: True, EDU: True}
+    assert booted.records("iommu")[-1]["quarantined"] == 0
