@@ -8,7 +8,7 @@ from .common import HOST, ROOT, TARGET, Usage
 
 BOARDS = ROOT / "boards"
 # What is booted, by the way that it is booted.
-FILES = {"kernel": "Image", "flash": "flash.img", "u-boot": "disk.img"}
+FILES = {"kernel": "Image", "flash": "flash.img", "u-boot": "disk.img", "edk2": "disk.img"}
 
 
 def names():

@@ -1,6 +1,6 @@
-"""A disk or SD card that boot loaders start from: one FAT partition with the image, and
-an `extlinux.conf` that U-Boot finds by itself. Made from the same input it is the same to
-the byte."""
+"""A disk or SD card that boot loaders start from: one FAT partition with the image where
+EFI looks for one (UEFI §3.5.1.1), and an `extlinux.conf` that U-Boot finds by itself. Made
+from the same input it is the same to the byte."""
 
 import os
 import tempfile
@@ -11,6 +11,8 @@ from .tools import tool
 
 SECTOR = 512
 MIB = 1 << 20
+IMAGE = "EFI/BOOT/BOOTAA64.EFI"
+FOLDERS = ["extlinux", "EFI", "EFI/BOOT"]
 # An EFI system partition, which U-Boot takes as readily as any FAT.
 TYPE = "ef"
 LABEL = 0x4D61_7374
@@ -27,7 +29,7 @@ def _call(name, *words, **options):
 
 def extlinux(recipe):
     """What U-Boot reads: the file that it starts, and with what command line."""
-    lines = ["default mastiff", "label mastiff", "    kernel /Image"]
+    lines = ["default mastiff", "label mastiff", f"    kernel /{IMAGE}"]
     if "append" in recipe["disk"]:
         lines.append(f"    append {recipe['disk']['append']}")
     return "\n".join(lines) + "\n"
@@ -52,9 +54,10 @@ def make(path, recipe, image):
             _call("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", draft, stdin=lines)
         _call("mformat", "-i", part, "-F", "-N", f"{LABEL:08x}", "-T", (size - first) // SECTOR,
               "-h", 16, "-s", 63, "-H", first // SECTOR, "-v", "MASTIFF", "::")
-        for name, data in {"Image": image, "extlinux/extlinux.conf": extlinux(recipe).encode()}.items():
-            if "/" in name:
-                _call("mmd", "-i", part, f"::{name.split('/')[0]}")
+        for name in FOLDERS:
+            _call("mmd", "-i", part, f"::{name}")
+        files = {"extlinux/extlinux.conf": extlinux(recipe).encode(), IMAGE: image}
+        for name, data in files.items():
             file = Path(folder) / "file"
             file.write_bytes(data)
             _call("mcopy", "-i", part, file, f"::{name}")

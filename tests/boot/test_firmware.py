@@ -2,7 +2,7 @@
 it by itself, and leaves the machine in whatever state it does."""
 
 import pytest
-from bench import NVME
+from bench import NVME, TIMEOUT
 from lib import board, disk
 from lib.common import Usage, run
 from lib.machine import sha256
@@ -13,15 +13,36 @@ IMAGES = board.images("qemu-virt")
 VIRT = "virt,iommu=smmuv3,gic-version=3"
 
 
-@pytest.mark.parametrize("machine, el", [(VIRT, 1), (f"{VIRT},virtualization=on", 2)])
-def test_u_boot_starts_the_disk_by_itself(boot, machine, el):
-    booted = boot(via="u-boot", machine=machine)
-    assert any(line.startswith("U-Boot ") for line in booted.lines)
+@pytest.mark.parametrize("el", [1, 2])
+@pytest.mark.parametrize("via, greeting", [("u-boot", "U-Boot 20"), ("edk2", "UEFI firmware")])
+def test_the_disk_is_started_by_itself(boot, via, greeting, el):
+    machine = f"{VIRT},acpi=off,virtualization={'on' if el == 2 else 'off'}"
+    booted = boot(via=via, machine=machine)
+    assert any(line.startswith(greeting) for line in booted.lines)
     assert booted.status == 0
     assert booted.boot()["el"] == el
     # Firmware has used the disk, and read the kernel from it.
     assert booted.digest() == sha256(IMAGES / "disk.img")
     assert booted.device(NVME)["domain"] == "dma"
+
+
+def test_memory_that_efi_keeps_is_not_used(boot):
+    def free(booted):
+        line, = (line for line in booted.lines if "MiB of memory free" in line)
+        return int(line.split("]")[1].split()[0])
+
+    # The tree claims all of it. EDK2's runtime services keep some MiB.
+    assert free(boot(via="edk2", run="uptime")) < free(boot(run="uptime")) - 4
+
+
+def test_efi_without_a_tree_is_said_on_its_console(boot):
+    console = boot.start(via="edk2", machine=VIRT)
+    try:
+        console.expect("Mastiff: this firmware has no device tree .*acpi=off", timeout=TIMEOUT)
+        # It goes on to what else there is to boot.
+        console.expect("failed to start .*Unsupported", timeout=TIMEOUT)
+    finally:
+        boot.target.deactivate(console)
 
 
 def test_a_disk_image_is_partitioned_and_the_same_each_time(tmp_path):
@@ -31,7 +52,7 @@ def test_a_disk_image_is_partitioned_and_the_same_each_time(tmp_path):
     listed = run(tool("sfdisk"), "--dump", tmp_path / "disk.img").stdout
     assert "label: dos" in listed and "start=        2048" in listed and "bootable" in listed
     part = f"{tmp_path}/disk.img@@{disk.MIB}"
-    run(tool("mcopy"), "-i", part, "::Image", tmp_path / "Image")
+    run(tool("mcopy"), "-i", part, f"::{disk.IMAGE}", tmp_path / "Image")
     assert (tmp_path / "Image").read_bytes() == image
     assert run(tool("mcopy"), "-i", part, "::extlinux/extlinux.conf", "-").stdout == disk.extlinux(recipe)
 

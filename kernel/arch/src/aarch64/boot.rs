@@ -13,6 +13,7 @@ use mastiff_hw::heap::KernelHeap;
 use super::machine::Machine;
 use super::{emergency, exit, firmware, image, memory, mmu, reset, selftest, semihosting, timer};
 
+global_asm!(include_str!("header.S"));
 global_asm!(include_str!("entry.S"), start = sym start);
 
 #[global_allocator]

@@ -10,16 +10,7 @@
 // x19 the tree, x20 the exception level entered at, x21 the image's base, x22 the
 // number of event counters.
 
-.section .head, "ax"
-    b       _start
-    .long   0
-    .quad   0                       // text_offset
-    .quad   image_size
-    .quad   0b1010                  // little endian, 4 KiB pages, anywhere
-    .quad   0, 0, 0
-    .ascii  "ARM\x64"
-    .long   0
-
+.section .text.entry, "ax"
 .global _start
 _start:
     msr     daifset, #0b1111
@@ -28,6 +19,7 @@ _start:
     ubfx    x20, x20, #2, #2
     cmp     x20, #3
     b.eq    from_reset
+.global entered
 entered:
     bl      count_instructions
     mrs     x0, CurrentEL
@@ -154,6 +146,7 @@ leave_el2:
     eret
 
 // Cleans and invalidates the data cache lines from x0 to x1.
+.global clean_invalidate
 clean_invalidate:
     mrs     x2, ctr_el0
     ubfx    x2, x2, #16, #4         // DminLine
@@ -170,6 +163,7 @@ clean_invalidate:
 
 // Adds the image's base, in x21, where an address was stored. There are no other
 // relocations in an image without symbols to look up.
+.global relocate
 relocate:
     adrp    x0, rela_start
     add     x0, x0, :lo12:rela_start

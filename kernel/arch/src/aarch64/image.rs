@@ -17,7 +17,7 @@ macro_rules! symbols {
     };
 }
 symbols! {
-    image_base, rodata_start, data_start, data_end,
+    image_base, rodata_start, data_start, bss_start, data_end,
     main_guard, main_stack, main_stack_end,
     exception_guard, exception_stack, exception_stack_end,
     nested_guard, nested_stack, nested_stack_end,

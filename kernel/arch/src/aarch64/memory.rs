@@ -10,7 +10,7 @@ use mastiff_dt::{PropError, Region, Tree};
 use mastiff_hw::frames::{Frames, Kind, ranges};
 use mastiff_pgtable::MapError;
 
-use super::{image, mmu};
+use super::{efi, image, mmu};
 
 /// Why there is no memory to work with.
 pub(crate) enum MemoryError {
@@ -80,8 +80,12 @@ fn answers(at: u64) -> bool {
 
 /// Maps RAM and hands it to the frame allocator.
 pub(crate) fn set_up(tree: &Tree, blob: PhysRange) -> Result<(), MemoryError> {
-    let ram: Vec<_> = tree.memory().map_err(MemoryError::Tree)?;
-    let ram: Vec<_> = ram.into_iter().map(range).collect();
+    // Firmware that runs on beside us says what it keeps, in a map of its own.
+    let mut ram = efi::memory();
+    if ram.is_empty() {
+        let said = tree.memory().map_err(MemoryError::Tree)?;
+        ram = said.into_iter().map(range).collect();
+    }
     let set_aside = tree.reserved().map_err(MemoryError::Tree)?;
 
     // Mapped already, or not to be mapped at all.

@@ -5,6 +5,7 @@ mod boot;
 mod counter;
 mod cpu;
 mod cpu_tables;
+mod efi;
 mod emergency;
 mod exception;
 mod exit;

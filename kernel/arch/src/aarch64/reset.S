@@ -7,6 +7,7 @@
 // that start from here have their RAM in it as well.
 
 .section .text.reset, "ax"
+.global from_reset
 from_reset:
     mrs     x0, mpidr_el1
     and     x1, x0, #0xffffff       // Aff2 to Aff0
