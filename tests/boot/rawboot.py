@@ -41,6 +41,19 @@ def left_on(folder):
     }
 
 
+# edu as function 00:02.0, at the start of the window for registers.
+EDU_CONFIG, EDU = 0x40_1000_0000 + (2 << 15), 0x1000_0000
+
+
+def aimed(at):
+    """What firmware writes to have edu write its buffer, all zeroes, to an address 100 ms
+    from now: more stores for `left_on`'s."""
+    return [
+        (EDU_CONFIG + 0x10, EDU), (EDU_CONFIG + 0x4, 0b110),
+        (EDU + 0x80, 0x4_0000), (EDU + 0x88, at), (EDU + 0x90, 0x1000), (EDU + 0x98, 0b11),
+    ]
+
+
 def stub(tree, kernel, stores=()):
     """Stores to registers, then x0 = tree, x1..x3 = 0, jump to the kernel."""
     words = []

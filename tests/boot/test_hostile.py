@@ -4,11 +4,14 @@ The numbers in the names are those of docs/probing.md. Most boots count instruct
 as time and skip what is idle: edu takes 100 ms for each transfer.
 """
 
+import random
 import re
 
 import pytest
-from bench import EDU, EDU_STREAM, NVME, SMMU
+import trees
+from bench import EDU, EDU_STREAM, IMAGE, NVME, SMMU
 from lib.machine import sha256
+from rawboot import aimed, left_on, raw_options
 
 pytestmark = pytest.mark.lg_feature("qemu")
 WIDE = "driver.override=00:02.0:edu-wide"
@@ -120,3 +123,39 @@ def test_s30_a_storm_is_heard_to_the_end_and_cut_off(hostile, disk):
     proofs = {dma["device"]: dma["ok"] for dma in booted.records("dma") if dma["op"] == "verify"}
     assert proofs == {NVME: True, EDU: True}
     assert booted.records("iommu")[-1]["quarantined"] == 0
+
+
+# Nanoseconds for each instruction, as powers of two: what arrives 100 ms after firmware
+# sent it finds the kernel ever earlier in its boot.
+@pytest.mark.parametrize("shift, lands", [(10, True), (0, False), (4, None), (6, None)])
+def test_s25_firmware_left_dma_running(boot, tmp_path, shift, lands):
+    region = 0x4C00_0000
+    content = random.Random(25).randbytes(0x1_0000)
+    (tmp_path / "buffer.bin").write_bytes(content)
+    # Nobody stops the bus meanwhile: its driver comes later.
+    blob = trees.machine_tree(boot, bootargs="report=json driver.late=pcie", run=(
+        f"sleep 300; driver add pcie; dma read {EDU} 0x8000000 4096; dma verify {EDU}"))
+    blob = trees.overlaid(blob, "edu-reserved-region").read_bytes()
+    before = left_on(tmp_path)
+    before["stores"] += aimed(region)
+    options = raw_options(tmp_path, IMAGE, blob, before=before)
+    options["qemu_args"] += (
+        f" -device loader,file={tmp_path}/buffer.bin,addr={region:#x},force-raw=on {ALL_BITS} "
+        f"-icount shift={shift},sleep=off -trace smmuv3_translate* -trace smmuv3_write_mmio*")
+    booted = boot(**options)
+    assert booted.status == 0
+    data, = booted.records("data")
+    zeroed = bytes.fromhex(data["data"]) == bytes(4096)
+    assert zeroed or bytes.fromhex(data["data"]) == content[:4096]
+    # From the first thing that the driver writes on, nothing passes unchanged.
+    trace = booted.messages.splitlines()
+    start = next(at for at, line in enumerate(trace) if re.search(r"write_mmio.*addr: 0x44 ", line))
+    passed = [at for at, line in enumerate(trace)
+              if "smmuv3_translate_bypass" in line or "smmuv3_translate_disable" in line]
+    assert all(at < start for at in passed)
+    assert zeroed == bool(passed)
+    if lands is not None:
+        assert zeroed == lands
+    # What came too late was stopped, under the name of a stream that nobody had yet.
+    heard = [fault for fault in booted.records("fault") if fault["event"] == "C_BAD_STREAMID"]
+    assert zeroed != any((fault["stream"], fault["count"]) == (EDU_STREAM, 1024) for fault in heard)
