@@ -2,6 +2,7 @@
 
 use mastiff_core::addr::{Iova, PAGE, StreamId};
 use mastiff_core::error::Fault;
+use mastiff_core::platform::Barrier;
 use mastiff_testkit::bus::{BusError, SimDevice};
 use mastiff_testkit::smmu::{Features, Trouble};
 use mastiff_testkit::trace::Event;
@@ -49,6 +50,7 @@ fn faults(bench: &Bench) -> usize {
 fn messages_are_preferred_to_wires() {
     let bench = bench(Some(2));
     assert_eq!(enabled(&bench), MESSAGES);
+    assert!(says(&bench, "interrupts by message") && syncs_tell(&bench));
     assert_eq!(faults(&bench), 1);
     // An error that nobody serves would keep the next event away.
     bench.model().make(Trouble::EventAbort);
@@ -64,6 +66,7 @@ fn without_a_controller_or_enough_messages_wires_do() {
     for messages in [None, Some(0), Some(1)] {
         let bench = bench(messages);
         assert_eq!(enabled(&bench), WIRES, "{messages:?}");
+        assert!(!says(&bench, "interrupts by message"));
         assert_eq!(faults(&bench), 1);
     }
     // The tree may have what the hardware does not.
@@ -120,6 +123,15 @@ fn an_event_whose_message_was_lost_is_heard_of() {
     assert_eq!(faults(&bench), 1);
 }
 
+fn says(bench: &Bench, what: &str) -> bool {
+    let features = bench.iommu().status().features;
+    features.iter().any(|word| word == what)
+}
+
+fn syncs_tell(bench: &Bench) -> bool {
+    says(bench, "syncs by message")
+}
+
 /// Registers of the command queue that an unmapping reads and writes.
 fn accesses(bench: &Bench) -> (usize, usize) {
     let domain = bench.attached(8);
@@ -132,6 +144,14 @@ fn accesses(bench: &Bench) -> (usize, usize) {
     let reads = |event: &&Event| matches!(event, Event::Read { pa: CMDQ_CONS, .. });
     let writes = |event: &&Event| matches!(event, Event::Write { pa: CMDQ_PROD, .. });
     assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
+    // Whatever says that the sync is complete, nothing after it is looked at before.
+    let told = trace
+        .iter()
+        .rposition(|event| matches!(event, Event::Barrier(Barrier::Acquire)));
+    let sent = trace
+        .iter()
+        .rposition(|event| matches!(event, Event::Write { pa: CMDQ_PROD, .. }));
+    assert_eq!(told > sent, syncs_tell(bench));
     (
         trace.iter().filter(reads).count(),
         trace.iter().filter(writes).count(),
