@@ -36,7 +36,7 @@ impl Ring {
     /// How often the ring was gone through up to a position, this time included; all
     /// that matters of it is the difference to other laps.
     pub const fn lap(self, position: u64) -> u32 {
-        (position >> self.log2) as u32 + 1
+        ((position >> self.log2) as u32).wrapping_add(1)
     }
 
     /// A position as a register shows it: index and wrap bit.
@@ -95,6 +95,14 @@ mod tests {
         assert_eq!(Ring::new(3).position(0, 16), None);
         assert_eq!(Ring::new(3).position(0, u32::MAX), None);
         assert_eq!(Ring::new(3).position(4, 3), None, "going back");
+    }
+
+    #[test]
+    fn laps_count_from_one_and_wrap() {
+        let ring = Ring::new(3);
+        assert_eq!([0, 7, 8, 15, 16].map(|at| ring.lap(at)), [1, 1, 2, 2, 3]);
+        let last = u64::from(u32::MAX) << 3;
+        assert_eq!([last, last + 8].map(|at| ring.lap(at)), [0, 1]);
     }
 
     proptest! {
