@@ -204,6 +204,7 @@ impl<P: Platform> CommandQueue<P> {
         };
         let look = || signals.is_complete(position).then_some(());
         let told = poll(&self.platform, SIGNAL_US, look).is_some();
+        signals.note(position, told);
         if told {
             // The index may not yet show the sync itself to be consumed.
             self.consumed.fetch_max(position, Ordering::AcqRel);

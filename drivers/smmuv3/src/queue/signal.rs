@@ -3,6 +3,8 @@
 //! of the far side. Each slot of the ring has a word of its own, and what is written
 //! is the lap, so that a word tells a sync from those before it in the same slot.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Barrier, Platform};
 
@@ -15,8 +17,12 @@ const WORD: usize = 8;
 
 pub(crate) struct Signals<P: Platform> {
     ring: Ring,
-    words: Memory<P>,
+    // Always there, until `drop` decides whether it may be freed.
+    words: Option<Memory<P>>,
     platform: P,
+    // Behind the last sync that was seen to be complete without its message; 0 once a
+    // later one told, since they are in order.
+    owed: AtomicU64,
 }
 
 impl<P: Platform> Signals<P> {
@@ -26,23 +32,39 @@ impl<P: Platform> Signals<P> {
         words.zero(bytes as usize);
         Ok(Self {
             ring,
-            words,
+            words: Some(words),
             platform: platform.clone(),
+            owed: AtomicU64::new(0),
         })
     }
 
     /// The sync for a position.
     #[inline]
     pub fn sync(&self, position: u64) -> Command {
-        let word = self.words.pa() + (self.ring.slot(position) * WORD) as u64;
+        let base = self.words.as_ref().map_or(0, Memory::pa);
+        let word = base + (self.ring.slot(position) * WORD) as u64;
         Command::sync_telling(word, self.ring.lap(position))
+    }
+
+    /// The sync at a position told, or it did not when it should have.
+    #[inline]
+    pub fn note(&self, position: u64, told: bool) {
+        let owed = self.owed.load(Ordering::Relaxed);
+        if !told {
+            self.owed.fetch_max(position + 1, Ordering::Relaxed);
+        } else if owed != 0 && owed <= position {
+            // Whoever was faster owes more.
+            let order = Ordering::Relaxed;
+            let _ = self.owed.compare_exchange(owed, 0, order, order);
+        }
     }
 
     /// Whether the sync at a position is complete. Others may have been since, in the
     /// same slot.
     #[inline]
     pub fn is_complete(&self, position: u64) -> bool {
-        let seen = self.words.load(self.ring.slot(position) * WORD) as u32;
+        let slot = self.ring.slot(position) * WORD;
+        let seen = self.words.as_ref().map_or(0, |words| words.load(slot)) as u32;
         let since = seen.wrapping_sub(self.ring.lap(position));
         if since > u32::MAX / 2 {
             return false;
@@ -50,5 +72,16 @@ impl<P: Platform> Signals<P> {
         // What the sync is about is looked at only after it.
         self.platform.barrier(Barrier::Acquire);
         true
+    }
+}
+
+/// A message that nobody has seen may still be under way to its word.
+impl<P: Platform> Drop for Signals<P> {
+    fn drop(&mut self) {
+        if self.owed.load(Ordering::Relaxed) != 0
+            && let Some(words) = self.words.take()
+        {
+            words.abandon(&self.platform);
+        }
     }
 }

@@ -257,3 +257,17 @@ fn a_sync_that_does_not_come_is_an_error_here_too() {
     bench.model().freeze(false);
     assert_eq!(bench.iommu().block(StreamId(8)), Ok(()));
 }
+
+#[test]
+fn memory_that_a_message_may_still_come_to_is_not_freed() {
+    // Turning it off takes two syncs; the second vouches for the first.
+    for (lost, quarantined) in [(0, 0), (1, 0), (2, 1)] {
+        let mut bench = bench(None);
+        for _ in 0..lost {
+            bench.model().make(Trouble::MessageAbort);
+        }
+        bench.engine.unbind(NAME).unwrap();
+        assert_eq!(bench.frames(), 0);
+        assert_eq!(bench.sim.memory().quarantined(), quarantined, "{lost}");
+    }
+}

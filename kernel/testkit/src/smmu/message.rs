@@ -120,7 +120,8 @@ impl Smmu {
                 }
             };
             self.check_attributes(&message);
-            let lost = std::mem::take(&mut self.fail_message);
+            let lost = self.fail_messages > 0;
+            self.fail_messages = self.fail_messages.saturating_sub(1);
             let mut sent = || port.write_untranslated(message.pa, &message.data.to_le_bytes());
             if lost || sent().is_err() {
                 self.raise_error(match irq {

@@ -147,7 +147,7 @@ pub struct Smmu {
     tlb: Tlb,
     signals: Vec<Signal>,
     fail_event_write: bool,
-    fail_message: bool,
+    fail_messages: u32,
     /// Transactions that wait, by their tags, and their streams.
     stalled: BTreeMap<u16, u32>,
     latency: u32,
@@ -169,7 +169,7 @@ impl Smmu {
             tlb: Tlb::default(),
             signals: Vec::new(),
             fail_event_write: false,
-            fail_message: false,
+            fail_messages: 0,
             stalled: BTreeMap::new(),
             latency: LATENCY,
             opened: None,
@@ -207,7 +207,7 @@ impl Smmu {
             Trouble::CommandAbort => self.commands.aborts += 1,
             Trouble::AtcTimeout => self.commands.timeouts += 1,
             Trouble::EventAbort => self.fail_event_write = true,
-            Trouble::MessageAbort => self.fail_message = true,
+            Trouble::MessageAbort => self.fail_messages += 1,
             Trouble::ServiceFailure => self.raise_error(SFM_ERR),
         }
     }
