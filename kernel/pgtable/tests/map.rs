@@ -70,6 +70,7 @@ fn without_blocks_all_leaves_are_pages() {
     let table = PageTable::new(&mem, shape).unwrap();
     table.map(2 * MIB, 2 * MIB, 4 * MIB, DMA).unwrap();
     assert_eq!(leaf_bits(&mem, &table, &[2 * MIB, 4 * MIB]), [12, 12]);
+    assert_eq!(kept_bits(&mem, &table, &[2 * MIB, 4 * MIB]), [12, 12]);
 }
 
 #[test]
