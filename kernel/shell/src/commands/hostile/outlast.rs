@@ -17,7 +17,7 @@ use super::attempt::{
 };
 use super::noise::Noise;
 use super::{Failure, device, master};
-use crate::records::{Outcome, Record, device_at};
+use crate::records::{Outcome, Record};
 use crate::shell::Shell;
 
 /// Longer than a transfer takes on any machine that is not held up itself.
@@ -173,7 +173,7 @@ fn away<P: Platform, T>(
             let stream = engine
                 .device(name)
                 .and_then(|device| device.streams.first());
-            let iommu = stream.and_then(|stream| device_at(engine, stream.iommu));
+            let iommu = stream.and_then(|stream| engine.device_at(stream.iommu));
             let iommu = iommu.ok_or_else(|| Fault::invalid("it has no IOMMU to wait for"))?;
             iommu.name.clone()
         }
