@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use mastiff_core::addr::{PhysAddr, StreamId};
+use mastiff_core::addr::{PhysAddr, StreamId, SubstreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{DumpPart, EntryDump, Status};
 
@@ -64,9 +64,25 @@ impl<P: Machine> Smmu<P> {
             return Ok(EntryDump { config, parts });
         };
         parts.push(part("STE", pa, &ste.0, &ste.fields()));
-        let context = streams.context(stream).filter(|_| ste.cd().is_some());
-        if let Some((pa, cd)) = context.and_then(|context| context.cd()) {
-            parts.push(part("CD", pa, &cd.0, &cd.fields()));
+        if let Some(table) = streams.substreams(stream) {
+            for &index in table.contexts().keys() {
+                let of = |part| DumpPart {
+                    substream: Some(SubstreamId(index)),
+                    ..part
+                };
+                if let Some((pa, l1)) = table.level1(index) {
+                    parts.push(of(part("L1CD", pa, &[l1.0], &l1.fields())));
+                }
+                if let Some((pa, cd)) = table.cd(index) {
+                    parts.push(of(part("CD", pa, &cd.0, &cd.fields())));
+                }
+            }
+        } else {
+            let context = streams.context(stream, None);
+            let context = context.filter(|_| ste.cd().is_some());
+            if let Some((pa, cd)) = context.and_then(|context| context.cd()) {
+                parts.push(part("CD", pa, &cd.0, &cd.fields()));
+            }
         }
         let config = ste.config();
         Ok(EntryDump { config, parts })
@@ -76,6 +92,7 @@ impl<P: Machine> Smmu<P> {
 fn part(name: &'static str, pa: u64, words: &[u64], fields: &[(&'static str, u64)]) -> DumpPart {
     DumpPart {
         name,
+        substream: None,
         pa: PhysAddr(pa),
         words: words.to_vec(),
         fields: fields.to_vec(),

@@ -85,7 +85,10 @@ impl<P: Machine> Smmu<P> {
             _ => "none",
         };
         let mut words = format!("its entry: {config}");
-        if let (Some(context), Some(iova)) = (streams.context(stream), event.input_address()) {
+        if let (Some(context), Some(iova)) = (
+            streams.context(stream, event.substream()),
+            event.input_address(),
+        ) {
             words.push_str(", ");
             words.push_str(&context.explain(Iova(iova)));
             if let (Some(parent), Some(at)) = (context.parent(), event.intermediate_address()) {

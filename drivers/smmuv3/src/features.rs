@@ -78,6 +78,10 @@ pub(crate) struct Features {
     pub granules: [bool; 3],
     /// Bits of a StreamID.
     pub sid_bits: u32,
+    /// Bits of a SubstreamID; 0 where there are none.
+    pub substream_bits: u32,
+    /// 2-level tables of context descriptors.
+    pub two_level_cds: bool,
     /// log2 of the most commands in a queue.
     pub commands_log2: u32,
     /// log2 of the most events in a queue.
@@ -178,6 +182,8 @@ impl Features {
             asid_bits: bits_of_tag(idr0.is_set(regs::IDR0::ASID16)),
             vmid_bits: bits_of_tag(idr0.is_set(regs::IDR0::VMID16)),
             sid_bits: idr1.read(regs::IDR1::SIDSIZE),
+            substream_bits: idr1.read(regs::IDR1::SSIDSIZE).min(20),
+            two_level_cds: idr0.is_set(regs::IDR0::CD2L),
             commands_log2: idr1.read(regs::IDR1::CMDQS).min(19),
             events_log2: idr1.read(regs::IDR1::EVENTQS).min(19),
             granules,
@@ -245,6 +251,9 @@ impl Features {
             },
             format!("{}-bit output", self.output_bits),
         ];
+        if self.stage1 && self.substream_bits > 0 {
+            words.push(format!("{}-bit SubstreamIDs", self.substream_bits));
+        }
         let flags = [
             (
                 self.two_level,
@@ -312,6 +321,8 @@ pub(crate) mod tests {
             vmid_bits: 16,
             granules: [true; 3],
             sid_bits: 16,
+            substream_bits: 0,
+            two_level_cds: false,
             commands_log2: 19,
             events_log2: 19,
             ips: 4,

@@ -21,6 +21,7 @@
 //! - `window`, `memory`: registers; tables and queues that the hardware shares
 //! - `queue`: rings in general, commands, events
 //! - `stream_table`: linear and 2-level tables
+//! - `substreams`: tables of CDs
 //! - `domain`: CDs, ASIDs and VMIDs, mapping, and the invalidation that follows unmapping
 //! - `update`: how a live entry is changed
 //! - `smmu`, `attach`, `describe`: the instance, its streams, what people see of it
@@ -29,7 +30,7 @@
 //! - `fault`, `storm`: events and global errors, and masters that never stop
 //! - `bind`: the device tree's side
 //!
-//! Not here: substreams, ATS and page requests, stalling, secure
+//! Not here: ATS and page requests, stalling, secure
 //! state.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -50,6 +51,7 @@ mod smmu;
 pub mod spec;
 mod storm;
 mod stream_table;
+mod substreams;
 mod update;
 mod window;
 

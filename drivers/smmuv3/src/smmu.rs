@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use mastiff_core::addr::StreamId;
+use mastiff_core::addr::{StreamId, SubstreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, EntryDump, FaultLog, Iommu, Limits, ParentDomain, Status};
 use mastiff_dt::NodeId;
@@ -23,6 +23,7 @@ use crate::queue::{CommandQueue, EventQueue, Extent};
 use crate::spec::{Access, Command};
 use crate::storm::Storms;
 use crate::stream_table::{Shape, StreamTable};
+use crate::substreams;
 use crate::window::Window;
 
 /// How far an instance has come.
@@ -322,6 +323,14 @@ impl<P: Machine> Iommu for Published<P> {
 
     fn block(&self, stream: StreamId) -> Result<(), Fault> {
         self.0.block(stream)
+    }
+
+    fn substreams(&self) -> u64 {
+        substreams::limit(&self.0.features)
+    }
+
+    fn block_substream(&self, stream: StreamId, substream: SubstreamId) -> Result<(), Fault> {
+        self.0.block_substream(stream, substream)
     }
 
     fn status(&self) -> Status {

@@ -118,6 +118,7 @@ impl<P: Platform> Iommu for Published<P> {
             fields.extend([(names.0, reserved.first), (names.1, reserved.last)]);
         }
         let part = DumpPart {
+            substream: None,
             name: "ATTACH",
             pa: PhysAddr(0),
             words: Vec::new(),

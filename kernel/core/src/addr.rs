@@ -20,6 +20,11 @@ pub struct Iova(pub u64);
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);
 
+/// Which of a master's address spaces a transaction is of (IHI 0070 §3.2 SubstreamID,
+/// PCIe's PASID).
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubstreamId(pub u32);
+
 macro_rules! shown_as_hex {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
@@ -34,7 +39,7 @@ macro_rules! shown_as_hex {
         }
     )*};
 }
-shown_as_hex!(PhysAddr, Iova, StreamId);
+shown_as_hex!(PhysAddr, Iova, StreamId, SubstreamId);
 
 impl PhysAddr {
     /// This address plus `bytes`; wraps like the bus would, callers check ranges.

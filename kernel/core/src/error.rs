@@ -8,7 +8,7 @@ use core::fmt;
 
 use mastiff_dt::{NodeId, OverlayError, PropError, SupplierClass};
 
-use crate::addr::{Iova, PhysAddr, StreamId};
+use crate::addr::{Iova, PhysAddr, StreamId, SubstreamId};
 
 /// Something that a device needs and that another device supplies.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -124,6 +124,13 @@ pub enum Fault {
         stream: StreamId,
         /// How many the IOMMU has.
         streams: u64,
+    },
+    /// There is no such substream.
+    SubstreamOutOfRange {
+        /// The SubstreamID.
+        substream: SubstreamId,
+        /// How many a stream of the device can have, behind the IOMMU that it is behind.
+        substreams: u64,
     },
     /// The streams of the device belong to more than one live group.
     StreamsSpanGroups {
@@ -334,6 +341,20 @@ impl fmt::Display for Fault {
                     "StreamID {stream} is beyond the IOMMU's {streams:#x} streams"
                 )
             }
+            Self::SubstreamOutOfRange {
+                substream,
+                substreams: 0,
+            } => write!(
+                f,
+                "SubstreamID {substream}: the device or its IOMMU has no substreams"
+            ),
+            Self::SubstreamOutOfRange {
+                substream,
+                substreams,
+            } => write!(
+                f,
+                "SubstreamID {substream} is beyond the {substreams:#x} that the device and its IOMMU have"
+            ),
             Self::StreamsSpanGroups { stream } => {
                 write!(
                     f,

@@ -11,7 +11,7 @@ mod walk;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use mastiff_core::addr::{Iova, PhysAddr, StreamId};
+use mastiff_core::addr::{Iova, PhysAddr, StreamId, SubstreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Domain, Permission, WalkStep};
 
@@ -30,6 +30,11 @@ impl<P: Machine> Domain for PagingDomain<P> {
     fn attach(&self, stream: StreamId) -> Result<(), Fault> {
         let smmu = self.0.smmu();
         smmu.attach(stream, Route::Translate(self.0.clone()))
+    }
+
+    fn attach_substream(&self, stream: StreamId, substream: SubstreamId) -> Result<(), Fault> {
+        let smmu = self.0.smmu();
+        smmu.attach_substream(stream, substream, &self.0)
     }
 
     fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {

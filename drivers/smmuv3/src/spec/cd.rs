@@ -54,8 +54,37 @@ register_bitfields![u64,
     pub CD1 [
         /// Bits 55 to 4 of the root table's address.
         TTB0 OFFSET(4) NUMBITS(52) []
+    ],
+    /// A level 1 descriptor of a 2-level table (§5.3).
+    pub L1CD [
+        /// Valid.
+        V OFFSET(0) NUMBITS(1) [],
+        /// Bits 55 to 12 of the level 2 table's address.
+        L2PTR OFFSET(12) NUMBITS(44) []
     ]
 ];
+
+/// A level 1 descriptor of a 2-level table of CDs.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct L1Cd(pub u64);
+
+impl L1Cd {
+    /// Bytes of a descriptor.
+    pub const BYTES: usize = 8;
+
+    /// The level 2 table at `l2`.
+    pub fn table(l2: u64) -> Self {
+        Self((L1CD::V::SET + L1CD::L2PTR.val(l2 >> 12)).value)
+    }
+
+    /// Its fields by their architected names.
+    pub fn fields(&self) -> [(&'static str, u64); 2] {
+        [
+            ("V", L1CD::V.read(self.0)),
+            ("L2Ptr", L1CD::L2PTR.read(self.0) << 12),
+        ]
+    }
+}
 
 /// What a stage 1 regime is made of.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

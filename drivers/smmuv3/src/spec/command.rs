@@ -23,6 +23,8 @@ register_bitfields![u64,
         MSIATTR OFFSET(24) NUMBITS(4) [WriteBack = 0b1111],
         /// What a sync's message writes.
         MSIDATA OFFSET(32) NUMBITS(32) [],
+        /// The substream, in invalidations of structures.
+        SUBSTREAMID OFFSET(12) NUMBITS(20) [],
         /// The stream.
         STREAMID OFFSET(32) NUMBITS(32) [],
         /// Tag of stage 2.
@@ -61,6 +63,8 @@ pub mod opcode {
     pub const CFGI_STE: u8 = 0x03;
     /// Invalidate a range of STEs; with range 31, everything (CMD_CFGI_ALL).
     pub const CFGI_STE_RANGE: u8 = 0x04;
+    /// Invalidate one CD.
+    pub const CFGI_CD: u8 = 0x05;
     /// Invalidate all NS-EL1 translations of a VMID that stage 1 has a part in.
     pub const TLBI_NH_ALL: u8 = 0x10;
     /// Invalidate all NS-EL1 translations of an ASID.
@@ -167,6 +171,16 @@ impl Command {
         Self([word0.value, CFGI1::LEAF.val(leaf.into()).value])
     }
 
+    /// Drops the cached CD of a substream (§4.3.3); without `leaf` also the level 1
+    /// descriptor that led to it.
+    #[inline]
+    pub fn cfgi_cd(stream: u32, substream: u32, leaf: bool) -> Self {
+        let word0 = CMD0::OPCODE.val(opcode::CFGI_CD.into())
+            + CMD0::SUBSTREAMID.val(substream.into())
+            + CMD0::STREAMID.val(stream.into());
+        Self([word0.value, CFGI1::LEAF.val(leaf.into()).value])
+    }
+
     /// Drops all cached translations of a tag (§4.4.2.2, §4.4.3.1).
     #[inline]
     pub fn tlbi_all(tag: Tag) -> Self {
@@ -208,6 +222,7 @@ impl Command {
         match self.opcode() {
             opcode::CFGI_STE => "CMD_CFGI_STE",
             opcode::CFGI_STE_RANGE => "CMD_CFGI_STE_RANGE",
+            opcode::CFGI_CD => "CMD_CFGI_CD",
             opcode::TLBI_NH_ALL => "CMD_TLBI_NH_ALL",
             opcode::TLBI_NH_ASID => "CMD_TLBI_NH_ASID",
             opcode::TLBI_NH_VA => "CMD_TLBI_NH_VA",

@@ -18,7 +18,7 @@ pub mod ste;
 #[cfg(test)]
 mod tests;
 
-pub use cd::Cd;
+pub use cd::{Cd, L1Cd};
 pub use command::Command;
 pub use event::Event;
 pub use ste::{L1Std, Ste};

@@ -128,6 +128,8 @@ register_bitfields![u32,
         PRI OFFSET(16) NUMBITS(1) [],
         /// VMIDs of 16 bits rather than 8.
         VMID16 OFFSET(18) NUMBITS(1) [],
+        /// 2-level tables of context descriptors.
+        CD2L OFFSET(19) NUMBITS(1) [],
         /// Endianness of translation tables.
         TTENDIAN OFFSET(21) NUMBITS(2) [Mixed = 0b00, Little = 0b10, Big = 0b11],
         /// Stalling of faulting transactions.

@@ -24,7 +24,7 @@ register_bitfields![u64,
             Nested = 0b111
         ],
         /// Format of the CD table.
-        S1FMT OFFSET(4) NUMBITS(2) [],
+        S1FMT OFFSET(4) NUMBITS(2) [Linear = 0b00, TwoLevel4K = 0b01, TwoLevel64K = 0b10],
         /// Bits 55 to 6 of the CD's address.
         S1CONTEXTPTR OFFSET(6) NUMBITS(50) [],
         /// log2 of the number of CDs; 0 for one, and no substreams.
@@ -126,6 +126,30 @@ pub struct Stage2 {
     pub access: Access,
 }
 
+/// Where the CDs of a stream's substreams are.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct CdTable {
+    /// The CDs, or the first of two levels; the second has tables of 4 KiB.
+    pub base: u64,
+    /// Which of both.
+    pub two_level: bool,
+    /// log2 of the number of CDs.
+    pub bits: u32,
+    /// What becomes of transactions without a SubstreamID.
+    pub plain: Plain,
+}
+
+/// What becomes of transactions without a SubstreamID (S1DSS).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Plain {
+    /// They abort, and an event is recorded.
+    Terminate,
+    /// They pass stage 1 by.
+    Bypass,
+    /// They use CD 0, and those of substream 0 abort.
+    Substream0,
+}
+
 /// A stream table entry.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ste(pub [u64; Ste::WORDS]);
@@ -164,6 +188,24 @@ impl Ste {
             + STE1::STRW::NsEl1
             + STE1::SHCFG::Incoming;
         Self([word0.value, word1.value, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Transactions are translated by the CDs of their substreams.
+    pub fn substreams(table: CdTable, access: Access, stall_disable: bool) -> Self {
+        let mut ste = Self::stage1(table.base, access, stall_disable);
+        let format = match table.two_level {
+            true => STE0::S1FMT::TwoLevel4K,
+            false => STE0::S1FMT::Linear,
+        };
+        ste.0[0] |= (format + STE0::S1CDMAX.val(table.bits.into())).value;
+        ste.0[1] &= !mask(STE1::S1DSS);
+        ste.0[1] |= match table.plain {
+            Plain::Terminate => STE1::S1DSS::Terminate,
+            Plain::Bypass => STE1::S1DSS::Bypass,
+            Plain::Substream0 => STE1::S1DSS::Substream0,
+        }
+        .value;
+        ste
     }
 
     /// Transactions are translated by a stage 2, whose faults abort and are recorded.

@@ -14,7 +14,7 @@ use mastiff_dt::build::TreeBuilder;
 use mastiff_smmuv3::Smmuv3;
 use mastiff_testkit::bus::{BusError, Shared};
 use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
-use mastiff_testkit::smmu::{Features, Lines, Smmu, WINDOW};
+use mastiff_testkit::smmu::{Abort, Access, Features, Lines, Smmu, WINDOW};
 use mastiff_testkit::{Sim, SimPages};
 
 pub const BASE: u64 = 0x0905_0000;
@@ -189,6 +189,16 @@ impl Bench {
     pub fn read(&self, stream: u32, iova: u64) -> Result<u8, BusError> {
         let mut byte = [0];
         self.sim.port().read(stream, iova, &mut byte)?;
+        Ok(byte[0])
+    }
+
+    /// One byte that a substream of `stream` reads.
+    pub fn read_as(&self, stream: u32, substream: u32, iova: u64) -> Result<u8, Abort> {
+        let mut model = self.model();
+        let pa = model.translate_as(stream, Some(substream), iova, Access::Read)?;
+        drop(model);
+        let mut byte = [0];
+        self.sim.memory().device_read(pa, &mut byte);
         Ok(byte[0])
     }
 

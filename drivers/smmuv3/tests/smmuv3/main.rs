@@ -14,6 +14,7 @@ mod messages;
 mod nested;
 mod order;
 mod stage2;
+mod substreams;
 mod suspend;
 mod take_over;
 mod threads;

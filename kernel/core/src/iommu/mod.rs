@@ -23,7 +23,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::addr::{Iova, PhysAddr, StreamId};
+use crate::addr::{Iova, PhysAddr, StreamId, SubstreamId};
 use crate::error::Fault;
 
 /// One IOMMU.
@@ -48,6 +48,20 @@ pub trait Iommu: Send + Sync {
     fn reserved(&self, stream: StreamId) -> Result<Vec<Reserved>, Fault> {
         let _ = stream;
         Ok(Vec::new())
+    }
+    /// How many SubstreamIDs a stream can have, 0 included; none at all without
+    /// substreams.
+    fn substreams(&self) -> u64 {
+        0
+    }
+    /// Aborts everything of one substream, as [`block`](Self::block) does for all of a
+    /// stream.
+    fn block_substream(&self, _: StreamId, substream: SubstreamId) -> Result<(), Fault> {
+        let substreams = 0;
+        Err(Fault::SubstreamOutOfRange {
+            substream,
+            substreams,
+        })
     }
     /// Counters and features, for people.
     fn status(&self) -> Status;
@@ -125,6 +139,8 @@ pub struct EntryDump {
 pub struct DumpPart {
     /// `STE`, `CD`.
     pub name: &'static str,
+    /// The substream that it is of, if the stream has some.
+    pub substream: Option<SubstreamId>,
     /// Where it is.
     pub pa: PhysAddr,
     /// Its words.
@@ -138,6 +154,15 @@ pub trait Domain: Send + Sync {
     /// Sends `stream` through this domain. When this returns `Ok` the hardware uses
     /// the new entry.
     fn attach(&self, stream: StreamId) -> Result<(), Fault>;
+    /// Sends a substream of `stream` through this domain, whatever others and
+    /// transactions without a SubstreamID do.
+    fn attach_substream(&self, _: StreamId, substream: SubstreamId) -> Result<(), Fault> {
+        let substreams = 0;
+        Err(Fault::SubstreamOutOfRange {
+            substream,
+            substreams,
+        })
+    }
     /// Maps `len` bytes. Nothing may be mapped there; on an error nothing is.
     fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault>;
     /// Unmaps exactly what `map` was given. When this returns `Ok` no transaction

@@ -88,6 +88,8 @@ pub struct EntryRecord {
 pub struct PartRecord {
     /// Its architected name.
     pub name: &'static str,
+    /// The SubstreamID that it is of, if the stream has substreams.
+    pub substream: Option<u32>,
     /// Where it is.
     pub pa: u64,
     /// Its words.
@@ -224,6 +226,7 @@ impl From<DumpPart> for PartRecord {
         let field = |(name, value)| FieldRecord { name, value };
         Self {
             name: part.name,
+            substream: part.substream.map(|substream| substream.0),
             pa: part.pa.0,
             words: part.words.into_iter().map(word).collect(),
             fields: part.fields.into_iter().map(field).collect(),

@@ -47,6 +47,9 @@ pub fn entry(record: &EntryRecord) -> View {
     let (iommu, stream) = (&record.iommu, record.stream);
     let mut text = format!("{iommu}, stream {stream:#x}: {}\n", record.config);
     for part in &record.parts {
+        if let Some(substream) = part.substream {
+            text.push_str(&format!("substream {substream:#x}: "));
+        }
         // What was said by requests is nowhere in memory.
         match part.words.is_empty() {
             true => text.push_str(&format!("{}\n", part.name)),
