@@ -43,7 +43,7 @@ pub(crate) fn next(now: &Ste, then: &Ste) -> Option<Ste> {
 mod tests {
     use super::*;
     use crate::spec::Access;
-    use crate::spec::ste::{STE1, Stage2};
+    use crate::spec::ste::{CdTable, Plain, STE1, Stage2};
     use alloc::collections::{BTreeMap, VecDeque};
     use alloc::vec::Vec;
 
@@ -59,6 +59,15 @@ mod tests {
             start_level: 0,
             ps: 4,
             access: Access::Coherent,
+        };
+        let substreams = |base, plain| {
+            let table = CdTable {
+                base,
+                two_level: true,
+                bits: 8,
+                plain,
+            };
+            Ste::substreams(table, Access::Coherent, false)
         };
         let nested = |cd, below| Ste::nested(cd, Access::Coherent, false, below);
         let mut dirty = Ste::ABORT;
@@ -78,6 +87,10 @@ mod tests {
             nested(0x4000_1000, stage2(1, 0x5000_0000)),
             nested(0x4000_0000, stage2(2, 0x5000_0000)),
             nested(0x4000_1000, stage2(2, 0x6000_0000)),
+            substreams(0x4001_0000, Plain::Terminate),
+            substreams(0x4001_0000, Plain::Bypass),
+            substreams(0x4001_0000, Plain::Substream0),
+            substreams(0x4002_0000, Plain::Substream0),
         ])
     }
 
@@ -201,7 +214,11 @@ mod tests {
             on,
             above,
             apart,
-            ..,
+            _,
+            mute,
+            passing,
+            table,
+            moved,
         ] = &all[..]
         else {
             panic!("there are that many");
@@ -225,6 +242,16 @@ mod tests {
         assert_eq!(count(one, on), 3);
         assert_eq!(count(on, apart), 1);
         assert_eq!(count(above, apart), 3);
+        // Substreams come and go under what has none, and that changes under them.
+        assert_eq!(count(one, table), 1);
+        assert_eq!(count(table, one), 1);
+        assert_eq!(count(bypass, passing), 2);
+        assert_eq!(count(passing, bypass), 1);
+        assert_eq!(count(abort, mute), 2);
+        assert_eq!(count(mute, table), 1);
+        assert_eq!(count(table, passing), 1);
+        assert_eq!(count(table, moved), 1);
+        assert_eq!(count(passing, moved), 3);
         // Two words that count.
         let through = steps(other, attributes);
         assert_eq!(through.len() - 1, 1, "only the second word differs");

@@ -4,7 +4,7 @@
 use super::cd::Stage1;
 use super::command::{Span, Tag};
 use super::registers as regs;
-use super::ste::Stage2;
+use super::ste::{CdTable, Plain, Stage2};
 use super::*;
 
 #[test]
@@ -136,6 +136,38 @@ fn stream_table_entries() {
     // S1STALLD is bit 91; not cacheable, outer shareable.
     let ste = Ste::stage1(0x1000, Access::NonCoherent, true);
     assert_eq!(ste.0[..2], [0x100b, 0x1000_0808_0082]);
+}
+
+#[test]
+fn substreams() {
+    let table = |two_level, bits, plain| {
+        let base = 0x4_1234_5000;
+        let table = CdTable {
+            base,
+            two_level,
+            bits,
+            plain,
+        };
+        Ste::substreams(table, Access::Coherent, false).0
+    };
+    // §5.2: S1Fmt 5:4, 0b01 for two levels with tables of 4 KiB; S1CDMax 63:59; S1DSS
+    // 65:64.
+    let ste = table(true, 8, Plain::Substream0);
+    assert_eq!(ste[..2], [0x4000_0004_1234_501b, 0x1000_0008_00d6]);
+    let ste = table(false, 20, Plain::Terminate);
+    assert_eq!(ste[..2], [0xa000_0004_1234_500b, 0x1000_0008_00d4]);
+    assert_eq!(table(false, 20, Plain::Bypass)[1], 0x1000_0008_00d5);
+    // §5.3: V, L2Ptr 55:12.
+    let descriptor = L1Cd::table(0x4_1234_5000);
+    assert_eq!(descriptor.0, 0x4_1234_5001);
+    assert_eq!(descriptor.fields(), [("V", 1), ("L2Ptr", 0x4_1234_5000)]);
+    // §4.3.3: SubstreamID 31:12, StreamID 63:32, Leaf 64.
+    let one = Command::cfgi_cd(0x108, 0x1_2345, true);
+    assert_eq!(one.0, [0x0000_0108_1234_5005, 1]);
+    assert_eq!(Command::cfgi_cd(8, 0, false).0, [0x0000_0008_0000_0005, 0]);
+    // §6.3.1, §6.3.2: IDR0.CD2L is bit 19, IDR1.SSIDSIZE 10:6.
+    assert!(regs::IDR0::CD2L.is_set(1 << 19));
+    assert_eq!(regs::IDR1::SSIDSIZE.read(0x500), 20);
 }
 
 #[test]

@@ -3,15 +3,17 @@
 use std::sync::{Arc, Mutex};
 
 use mastiff_core::addr::{Iova, PAGE, StreamId, SubstreamId};
+use mastiff_core::driver::Match;
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::Domain;
+use mastiff_core::iommu::{Domain, Managed, Permission};
 use mastiff_core::platform::Pages;
-use mastiff_testkit::SimPages;
 use mastiff_testkit::bus::{BusError, DmaPort, Shared, SimDevice};
+use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::{Abort, Access, EventKind, Features, Smmu};
+use mastiff_testkit::{Sim, SimPages};
 
-use crate::bench::{Bench, map};
+use crate::bench::{Bench, Wiring, map};
 
 const STREAM: StreamId = StreamId(8);
 const AT: u64 = 0x4000;
@@ -390,4 +392,70 @@ fn s29_what_may_still_be_used_is_not_given_back() {
             assert!(read(&bench, 1).is_err());
         }
     }
+}
+
+#[test]
+fn s13_a_driver_gives_its_devices_substreams_spaces_of_their_own() {
+    type Kept = Arc<Mutex<Option<Managed<Sim>>>>;
+    let kept = Kept::default();
+    let keep = kept.clone();
+    let take = Do::Call(Box::new(move |probe| {
+        *keep.lock().unwrap() = Some(probe.managed()?);
+        Ok(())
+    }));
+    let matches = &[Match::compatible("test,master").managed()];
+    let master = FakeDriver::new("master", matches, vec![take], &Diary::default());
+    let (features, wiring) = (Features::substreams(), Wiring::of(&Features::substreams()));
+    let mut bench = Bench::peopled(features, wiring, &[master], |_, _| {
+        Box::new(|tree| {
+            tree.node("master", |n| {
+                n.compatible(&["test,master"])
+                    .cells("iommus", &[2, STREAM.0])
+                    .u32("pasid-num-bits", 3)
+            })
+        })
+    });
+    let managed = kept.lock().unwrap().take().unwrap();
+    // The device has fewer than the SMMU.
+    assert_eq!(managed.substreams(), 8);
+    let space = |byte| {
+        let space = managed.space().unwrap();
+        let pages = bench.pages(1, byte);
+        space.map(Iova(AT), pages, Permission::ReadWrite).unwrap();
+        space
+    };
+    let spaces = [space(1), space(2), space(3)];
+    let beyond = managed.attach_substream(SubstreamId(8), &spaces[0]);
+    assert!(matches!(beyond, Err(Fault::SubstreamOutOfRange { .. })));
+    let attach = |substream, space: usize| {
+        let done = managed.attach_substream(SubstreamId(substream), &spaces[space]);
+        done.unwrap();
+    };
+    attach(1, 0);
+    attach(2, 1);
+    let seen = [1, 2].map(|substream| read(&bench, substream));
+    assert_eq!(seen, [Ok(1), Ok(2)]);
+    assert_eq!(bench.read(STREAM.0, AT), Err(BusError::Aborted));
+    managed.attach(&spaces[2]).unwrap();
+    attach(1, 2);
+    assert_eq!(bench.read(STREAM.0, AT), Ok(3));
+    assert_eq!(read(&bench, 1), Ok(3));
+    let infos = bench.engine.device("/master").unwrap().spaces();
+    let shown: Vec<_> = infos
+        .iter()
+        .map(|info| info.substream.map(|id| id.0))
+        .collect();
+    assert_eq!(shown, [None, Some(1), Some(2)]);
+    managed.detach_substream(SubstreamId(1)).unwrap();
+    assert_eq!((read(&bench, 1), read(&bench, 2)), (BAD_CD, Ok(2)));
+    managed.detach();
+    assert_eq!(read(&bench, 2), Err(Abort::Configured));
+    attach(2, 0);
+    // And all of it ends with the binding.
+    bench.engine.unbind("/master").unwrap();
+    assert_eq!(read(&bench, 2), Err(Abort::Configured));
+    let late = managed.attach_substream(SubstreamId(2), &spaces[0]);
+    assert_eq!(late, Err(Fault::Revoked));
+    drop((spaces, managed));
+    assert_eq!(bench.iommu().status().domains, 0);
 }

@@ -218,7 +218,18 @@ impl<P: Platform> Engine<P> {
                 let isolation = device.isolation();
                 let reservation =
                     streams.reserve(&keys(&device.streams), isolation, &device.name)?;
-                let inner = ManagedInner::new(platform, &device.name, behind.clone(), function);
+                // The IOMMU binding: how many address spaces the device tells apart.
+                let bits = match device.node {
+                    Some(node) => self.context.tree.node(node).cell("pasid-num-bits")?,
+                    None => None,
+                };
+                let inner = ManagedInner::new(
+                    platform,
+                    &device.name,
+                    behind.clone(),
+                    function,
+                    bits.unwrap_or(0),
+                );
                 setup.grant = Grant::Managed(ManagedGrant {
                     inner: inner.clone(),
                     _reservation: reservation,

@@ -266,11 +266,11 @@ impl<P: Platform> Device<P> {
         }
     }
 
-    /// The space that its driver has attached.
-    pub fn space(&self) -> Option<GroupInfo> {
+    /// The spaces that its driver has attached.
+    pub fn spaces(&self) -> Vec<GroupInfo> {
         match &self.setup.grant {
-            Grant::Managed(managed) => managed.inner.info(),
-            _ => None,
+            Grant::Managed(managed) => managed.inner.infos(),
+            _ => Vec::new(),
         }
     }
 

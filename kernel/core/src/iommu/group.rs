@@ -14,7 +14,7 @@ use spin::Mutex;
 
 use super::streams::{StreamKey, Streams};
 use super::{Domain, Iommu, Permission, Reserved};
-use crate::addr::{Iova, PAGE, PhysAddr, StreamId};
+use crate::addr::{Iova, PAGE, PhysAddr, StreamId, SubstreamId};
 use crate::dma::{Hole, IovaSpace};
 use crate::error::Fault;
 
@@ -111,6 +111,9 @@ impl Drop for Kept {
 pub struct GroupInfo {
     /// Names of the members.
     pub members: Vec<Box<str>>,
+    /// The one substream that goes through it; all of the streams' without a
+    /// SubstreamID if there is none.
+    pub substream: Option<SubstreamId>,
     /// The attached streams.
     pub streams: Vec<StreamKey>,
     /// Whether addresses pass unchanged.
@@ -418,6 +421,7 @@ impl Group {
             identity: self.identity,
             tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
             parent: None,
+            substream: None,
             mapped: self.mapped.load(Ordering::Relaxed) + kept,
             doorbells: doorbells
                 .iter()

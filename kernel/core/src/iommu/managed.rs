@@ -5,6 +5,7 @@
 //! attaches is a [`Space`]: two types, so neither can be taken for the other.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -15,7 +16,7 @@ use spin::Mutex;
 use super::group::{Behind, GroupInfo, keys};
 use super::lower::{Below, Domains, Lower};
 use super::{Domain, Permission, WalkStep};
-use crate::addr::{Iova, PAGE, PhysAddr};
+use crate::addr::{Iova, PAGE, PhysAddr, StreamId, SubstreamId};
 use crate::bus::BusFunction;
 use crate::error::Fault;
 use crate::platform::{Pages, Platform};
@@ -31,11 +32,15 @@ pub(crate) struct Inner<P: Platform> {
     device: Box<str>,
     behind: Vec<Behind>,
     function: Option<Arc<dyn BusFunction>>,
+    // How many SubstreamIDs the device and its IOMMUs have.
+    substreams: u64,
     state: Mutex<State<P>>,
 }
 
 struct State<P: Platform> {
     attached: Option<Arc<Tables<P>>>,
+    // By SubstreamID.
+    substreams: BTreeMap<SubstreamId, Arc<Tables<P>>>,
     revoked: bool,
 }
 
@@ -117,16 +122,56 @@ impl<P: Platform> Managed<P> {
                 }
             }
         }
-        let before = state.attached.replace(space.tables.clone());
-        if before.is_none()
-            && let Some(function) = &inner.function
-        {
-            function.set_master(true);
-        }
+        state.attached = Some(space.tables.clone());
+        inner.let_through();
         Ok(())
     }
 
-    /// Aborts the device's streams. When this returns no transaction of the device
+    /// Sends one of the device's substreams through `space`, in place of another one if
+    /// one is attached there; what else the device does is not touched.
+    pub fn attach_substream(&self, substream: SubstreamId, space: &Space<P>) -> Result<(), Fault> {
+        let inner = &self.inner;
+        inner.check_substream(substream)?;
+        let mut state = inner.state.lock();
+        if state.revoked {
+            return Err(Fault::Revoked);
+        }
+        for (behind, stream) in inner.streams() {
+            let domain = space.tables.domain(behind.node).ok_or(Fault::Revoked)?;
+            if let Err(fault) = domain.attach_substream(stream, substream) {
+                // Half of the streams in one space and half in another is no state to
+                // be in, and what the hardware makes of the stream is not known.
+                inner.detach(&mut state);
+                return Err(fault);
+            }
+        }
+        state.substreams.insert(substream, space.tables.clone());
+        inner.let_through();
+        Ok(())
+    }
+
+    /// Aborts one of the device's substreams. When this returns `Ok` nothing of it
+    /// reaches memory.
+    pub fn detach_substream(&self, substream: SubstreamId) -> Result<(), Fault> {
+        let inner = &self.inner;
+        inner.check_substream(substream)?;
+        let mut state = inner.state.lock();
+        for (behind, stream) in inner.streams() {
+            if let Err(fault) = behind.iommu.block_substream(stream, substream) {
+                inner.detach(&mut state);
+                return Err(fault);
+            }
+        }
+        state.substreams.remove(&substream);
+        Ok(())
+    }
+
+    /// How many SubstreamIDs there are, 0 included; none at all without substreams.
+    pub fn substreams(&self) -> u64 {
+        self.inner.substreams
+    }
+
+    /// Aborts the device's streams, with all of their substreams. When this returns no transaction of the device
     /// reaches memory.
     pub fn detach(&self) {
         self.inner.detach(&mut self.inner.state.lock());
@@ -144,34 +189,63 @@ impl<P: Platform> Inner<P> {
         device: &str,
         behind: Vec<Behind>,
         function: Option<Arc<dyn BusFunction>>,
+        substream_bits: u32,
     ) -> Arc<Self> {
+        let own = match substream_bits {
+            0 => 0,
+            bits => 1 << bits.min(u32::BITS),
+        };
+        let others = behind.iter().map(|behind| behind.iommu.substreams());
         Arc::new(Self {
+            substreams: others.fold(own, u64::min),
             platform: platform.clone(),
             device: device.into(),
             behind,
             function,
             state: Mutex::new(State {
                 attached: None,
+                substreams: BTreeMap::new(),
                 revoked: false,
             }),
         })
+    }
+
+    fn check_substream(&self, substream: SubstreamId) -> Result<(), Fault> {
+        let substreams = self.substreams;
+        if u64::from(substream.0) < substreams {
+            return Ok(());
+        }
+        Err(Fault::SubstreamOutOfRange {
+            substream,
+            substreams,
+        })
+    }
+
+    fn streams(&self) -> impl Iterator<Item = (&Behind, StreamId)> {
+        let all = self.behind.iter();
+        all.flat_map(|behind| behind.streams.iter().map(move |&stream| (behind, stream)))
+    }
+
+    /// Lets the device master its bus.
+    fn let_through(&self) {
+        if let Some(function) = &self.function {
+            function.set_master(true);
+        }
     }
 
     fn detach(&self, state: &mut State<P>) {
         if let Some(function) = &self.function {
             function.set_master(false);
         }
-        let attached = state.attached.take();
-        for behind in &self.behind {
-            for &stream in &behind.streams {
-                if let Err(fault) = behind.iommu.block(stream) {
-                    log::error!(
-                        "{}: stream {stream} could not be aborted: {fault}",
-                        self.device
-                    );
-                    // The hardware may still walk the tables: they stay for ever.
-                    mem::forget(attached.clone());
-                }
+        let (attached, substreams) = (state.attached.take(), mem::take(&mut state.substreams));
+        for (behind, stream) in self.streams() {
+            if let Err(fault) = behind.iommu.block(stream) {
+                log::error!(
+                    "{}: stream {stream} could not be aborted: {fault}",
+                    self.device
+                );
+                // The hardware may still walk the tables: they stay for ever.
+                mem::forget((attached.clone(), substreams.clone()));
             }
         }
     }
@@ -192,25 +266,34 @@ impl<P: Platform> Inner<P> {
 
     /// Lets the device through again, if its streams go anywhere.
     pub(crate) fn restart(&self) {
-        if self.is_attached()
-            && let Some(function) = &self.function
-        {
-            function.set_master(true);
+        if self.is_attached() {
+            self.let_through();
         }
     }
 
-    /// Whether the driver has attached a space.
+    /// Whether the driver has attached a space, if only to a substream.
     pub(crate) fn is_attached(&self) -> bool {
-        self.state.lock().attached.is_some()
+        let state = self.state.lock();
+        state.attached.is_some() || !state.substreams.is_empty()
     }
 
-    /// What people are shown of the space that is attached.
-    pub(crate) fn info(&self) -> Option<GroupInfo> {
+    /// What people are shown of the spaces that are attached.
+    pub(crate) fn infos(&self) -> Vec<GroupInfo> {
         let state = self.state.lock();
-        let tables = state.attached.as_ref()?;
+        let plain = state.attached.iter().map(|tables| (None, tables));
+        let others = state.substreams.iter();
+        let others = others.map(|(&substream, tables)| (Some(substream), tables));
+        plain
+            .chain(others)
+            .map(|(substream, tables)| self.info(substream, tables))
+            .collect()
+    }
+
+    fn info(&self, substream: Option<SubstreamId>, tables: &Tables<P>) -> GroupInfo {
         let first = tables.domains.first().map(|(_, domain)| domain);
         let maps = tables.maps.lock();
-        Some(GroupInfo {
+        GroupInfo {
+            substream,
             members: Vec::from([self.device.clone()]),
             streams: keys(&self.behind),
             identity: false,
@@ -218,7 +301,7 @@ impl<P: Platform> Inner<P> {
             parent: first.and_then(|domain| domain.parent_tag()),
             mapped: maps.iter().map(|map| map.pages.len() as u64).sum(),
             doorbells: Vec::new(),
-        })
+        }
     }
 
     /// The walk for an address in what is attached.

@@ -98,7 +98,7 @@ pub fn domains<P: Platform>(
         };
         (kind, group.info())
     });
-    let spaces = engine.devices().filter_map(|device| device.space());
+    let spaces = engine.devices().flat_map(|device| device.spaces());
     let spaces = spaces.map(|info| ("managed", info));
     for (kind, info) in groups.chain(spaces) {
         out.push(Record::Domain(DomainRecord::new(engine, kind, info)));

@@ -149,6 +149,9 @@ pub struct DomainRecord {
     pub parent: Option<u32>,
     /// Bytes of IOVA in use.
     pub mapped: u64,
+    /// The one substream that goes through it, if it is not all that is without a
+    /// SubstreamID.
+    pub substream: Option<u32>,
     /// The streams that go through it.
     pub streams: Vec<StreamRef>,
     /// The devices that share it.
@@ -269,6 +272,7 @@ impl DomainRecord {
             domain,
             tag: info.tag,
             parent: info.parent,
+            substream: info.substream.map(|substream| substream.0),
             mapped: info.mapped,
             streams: streams
                 .map(|&(node, stream)| StreamRef::new(engine, node, stream))

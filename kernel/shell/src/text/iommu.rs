@@ -83,7 +83,10 @@ pub fn walk(record: &WalkRecord) -> View {
 
 pub fn domain(record: &DomainRecord) -> View {
     let streams = record.streams.iter();
-    let streams = streams.map(|s| format!("{}:{:#x}", s.iommu, s.stream));
+    let streams = streams.map(|s| match record.substream {
+        Some(substream) => format!("{}:{:#x}/{substream:#x}", s.iommu, s.stream),
+        None => format!("{}:{:#x}", s.iommu, s.stream),
+    });
     let tag = match (record.tag, record.parent) {
         (None, _) => "-".into(),
         (Some(tag), None) => format!("{tag}"),

@@ -28,7 +28,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("stream", "iommu stream config device driver error"),
     ("entry", "iommu stream config parts"),
     ("walk", "device iova domain levels"),
-    ("domain", "domain tag parent mapped streams members"),
+    (
+        "domain",
+        "domain tag parent mapped substream streams members",
+    ),
     (
         "fault",
         "iommu event stream device driver iova access stage count detail",
