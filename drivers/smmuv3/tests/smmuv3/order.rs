@@ -1,8 +1,9 @@
 //! Orders that no state of the model can show: what the software did between two
 //! things.
 
-use mastiff_core::addr::StreamId;
+use mastiff_core::addr::{StreamId, SubstreamId};
 use mastiff_core::platform::{Barrier, Platform};
+use mastiff_testkit::smmu::Features;
 use mastiff_testkit::trace::Event;
 
 use crate::bench::{BASE, Bench};
@@ -51,6 +52,29 @@ fn a_second_level_is_filled_before_it_is_linked() {
         .0;
     bench.sim.trace().start();
     domain.attach(StreamId(0x0300)).unwrap();
+    let trace = bench.sim.trace().stop();
+    let link = position(
+        &trace,
+        |event| matches!(event, Event::Store { pa, .. } if *pa == l1),
+    );
+    let fill = trace[..link]
+        .iter()
+        .rposition(|event| matches!(event, Event::Store { .. }));
+    let barrier = Event::Barrier(Barrier::Publish);
+    assert!(trace[fill.expect("it is filled")..link].contains(&barrier));
+}
+
+#[test]
+fn descriptors_are_filled_before_they_are_linked() {
+    let bench = Bench::new(Features::substreams());
+    let (one, two) = (bench.domain(), bench.domain());
+    let stream = StreamId(8);
+    one.attach_substream(stream, SubstreamId(1)).unwrap();
+    let dump = bench.iommu().describe(stream).unwrap();
+    let l1 = dump.parts.iter().find(|part| part.name == "L1CD");
+    let l1 = l1.expect("there are two levels").pa.0;
+    bench.sim.trace().start();
+    two.attach_substream(stream, SubstreamId(2)).unwrap();
     let trace = bench.sim.trace().stop();
     let link = position(
         &trace,

@@ -194,6 +194,36 @@ fn s14_a_substream_at_work_changes_over_without_a_gap_and_others_do_not_notice()
 }
 
 #[test]
+fn what_has_no_substream_changes_over_without_a_gap() {
+    for features in kinds() {
+        let bench = Bench::slow(features, 60);
+        let (one, first) = domain(&bench, 1);
+        let (two, second) = domain(&bench, 2);
+        let identity = bench.iommu().identity_domain().unwrap();
+        attach(&two, 1);
+        one.attach(STREAM).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (smmu, log) = (bench.smmu.clone(), seen.clone());
+        bench
+            .sim
+            .add_device(0x3000_0000, 0x1000, Reader { smmu, seen: log });
+        for _ in 0..2 {
+            for next in [&two, &identity, &one, &identity, &one] {
+                next.attach(STREAM).unwrap();
+            }
+        }
+        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert!(seen.len() > 60, "it was at work meanwhile: {}", seen.len());
+        assert!(seen.iter().all(|seen| seen[1] == Some(second.pa().0)));
+        seen.dedup();
+        let plain: Vec<_> = seen.iter().map(|seen| seen[0].unwrap()).collect();
+        let (one, two) = (first.pa().0, second.pa().0);
+        let turn = [two, AT, one, AT, one];
+        assert_eq!(plain, [&[one][..], &turn, &turn].concat());
+    }
+}
+
+#[test]
 fn the_first_substream_comes_and_the_last_goes_without_a_gap() {
     for features in kinds() {
         let bench = Bench::slow(features, 60);

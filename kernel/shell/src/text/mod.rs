@@ -148,6 +148,7 @@ mod tests {
             config: "stage 1",
             parts: vec![PartRecord {
                 name: "STE",
+                substream: None,
                 pa: 0x1000,
                 words: vec!["0x0b".into()],
                 fields: vec![FieldRecord {
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(
             Record::Entry(entry).line(),
             "@{\"kind\":\"entry\",\"iommu\":\"/smmu\",\"stream\":8,\"config\":\"stage 1\",\
-             \"parts\":[{\"name\":\"STE\",\"pa\":4096,\"words\":[\"0x0b\"],\
+             \"parts\":[{\"name\":\"STE\",\"substream\":null,\"pa\":4096,\"words\":[\"0x0b\"],\
              \"fields\":[{\"name\":\"Config\",\"value\":5}]}]}"
         );
     }
