@@ -462,3 +462,18 @@ fn tables_that_a_walker_may_still_use_are_given_up() {
     table.abandon();
     assert_eq!((mem.live(), mem.quarantined()), (0, live));
 }
+
+#[test]
+fn a_leaf_that_comes_before_its_turn_is_no_table() {
+    let mem = TestMem::new(Granule::K4);
+    let rival = Rival::new(&mem);
+    let table = PageTable::new(&rival, k4(30)).unwrap();
+    table.map(0, 0, PAGE, DMA).unwrap();
+    let theirs = table.walk(0).end().unwrap().raw;
+    rival.ahead.set(2);
+    rival.strike(3, theirs);
+    let result = table.map(PAGE, PAGE, 8 * PAGE, DMA);
+    assert_eq!(result, Err(MapError::Occupied { va: 5 * PAGE }));
+    let mapped = |page: u64| table.translate(page * PAGE).is_some();
+    assert_eq!((1..9).filter(|&page| mapped(page)).collect::<Vec<_>>(), [5]);
+}
