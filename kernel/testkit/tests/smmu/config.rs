@@ -3,7 +3,7 @@
 
 use mastiff_core::platform::{Mmio, Pages};
 use mastiff_testkit::SimPages;
-use mastiff_testkit::smmu::{Abort, EventKind, Features};
+use mastiff_testkit::smmu::{Abort, Access, EventKind, Features};
 
 use crate::bench::*;
 
@@ -368,4 +368,44 @@ fn a_context_may_be_freed_once_its_stream_was_cut_off() {
         drop(space);
         bench.attach(STREAM, &next);
     }
+}
+
+#[test]
+fn a_substreams_descriptor_is_cached_until_an_invalidation_names_it() {
+    let bench = Bench::up(Features::substreams());
+    let space = bench.space(1);
+    space.map(IOVA, 0x5000).unwrap();
+    // Two descriptors side by side: S1CDMax 1, S1DSS 0b10. The second has ASID 2.
+    let words = [0, 8, 16, 24].map(|at| space.cd.load64(at));
+    fill(
+        &space.cd,
+        64,
+        &[words[0] + (1 << 48), words[1], 0, words[3]],
+    );
+    let first = space.ste() | 1 << 59;
+    bench.set_ste(STREAM, &[first & !1, 0b10]);
+    bench.publish();
+    bench.run(&[cfgi_ste(STREAM, true)]);
+    bench.set_ste_word(STREAM, 0, first);
+    bench.publish();
+    bench.run(&[cfgi_ste(STREAM, true)]);
+    let read = |substream| {
+        let mut model = bench.model();
+        model.translate_as(STREAM, substream, IOVA, Access::Read)
+    };
+    assert_eq!((read(None), read(Some(1))), (Ok(0x5000), Ok(0x5000)));
+    assert_eq!(read(Some(0)), fault(EventKind::StreamDisabled));
+    assert_eq!(read(Some(2)), fault(EventKind::BadSubstreamId));
+    // §7.3.9: SubstreamID 31:12, and no SSV.
+    assert_eq!(bench.events()[1], [0x3_0000_2008, 0, 0, 0]);
+    space.cd.store64(64, 0);
+    bench.publish();
+    let cfgi = |substream: u64| [u64::from(STREAM) << 32 | substream << 12 | 0x05, 1];
+    bench.run(&[cfgi(0)]);
+    assert_eq!(read(Some(1)), Ok(0x5000), "another one was named");
+    bench.run(&[cfgi(1)]);
+    assert_eq!(
+        (read(None), read(Some(1))),
+        (Ok(0x5000), fault(EventKind::BadCd))
+    );
 }
