@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{PAGE, PhysAddr};
-use mastiff_core::dma::{Dma, DmaMapping, FromDevice};
+use mastiff_core::dma::{Dma, DmaLoan, FromDevice};
 use mastiff_core::driver::DmaProof;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Pages, Platform};
@@ -34,9 +34,9 @@ pub struct Reader<P: Platform> {
 }
 
 /// A command that is out, with the memory that it fills.
-struct Flight<P: Platform> {
+struct Flight<'d, P: Platform> {
     ticket: Ticket,
-    mapping: DmaMapping<P, FromDevice>,
+    mapping: DmaLoan<'d, P, FromDevice>,
     pa: PhysAddr,
     bytes: usize,
 }
@@ -117,11 +117,11 @@ impl<P: Platform> Reader<P> {
         Ok((data, proof))
     }
 
-    fn stream(
-        &self,
+    fn stream<'d>(
+        &'d self,
         first: u64,
         end: u64,
-        out: &mut VecDeque<Flight<P>>,
+        out: &mut VecDeque<Flight<'d, P>>,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<DmaProof, Fault> {
         let log = self.namespace.block_log;
@@ -158,12 +158,12 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Hands in the read of `blocks` blocks into `pages`.
-    fn launch(&self, first: u64, blocks: u32, pages: P::Pages) -> Result<Flight<P>, Fault> {
+    fn launch(&self, first: u64, blocks: u32, pages: P::Pages) -> Result<Flight<'_, P>, Fault> {
         let bytes = (blocks as usize) << self.namespace.block_log;
         let pa = pages.pa();
         let mapping = self
             .dma
-            .map::<FromDevice>(pages)
+            .lend::<FromDevice>(pages)
             .map_err(|failure| failure.fault)?;
         let iova = mapping.iova();
         let ticket = self.controller.submit(To::Io, |slot| {
@@ -187,7 +187,7 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Waits for a command and takes its memory back.
-    fn land(&self, flight: Flight<P>) -> Result<P::Pages, Fault> {
+    fn land(&self, flight: Flight<'_, P>) -> Result<P::Pages, Fault> {
         if let Err(fault) = self.controller.finish(flight.ticket) {
             self.let_go(flight.mapping);
             return Err(fault);
@@ -197,7 +197,7 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Ends a command whose data nobody wants any more.
-    fn abandon(&self, flight: Flight<P>) {
+    fn abandon(&self, flight: Flight<'_, P>) {
         if self.controller.is_broken() {
             self.let_go(flight.mapping);
         } else {
@@ -207,7 +207,7 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Frees memory, unless the controller may still write it.
-    fn let_go(&self, mapping: DmaMapping<P, FromDevice>) {
+    fn let_go(&self, mapping: DmaLoan<'_, P, FromDevice>) {
         if self.controller.is_stopped() || !self.controller.is_broken() {
             return;
         }

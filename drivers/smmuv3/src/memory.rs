@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use mastiff_core::addr::PAGE;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
-use mastiff_pgtable::TableMem;
+use mastiff_pgtable::{Kind, TableMem};
 
 use crate::bind::Machine;
 use crate::domain::Parent;
@@ -70,6 +70,12 @@ impl<P: Platform> Memory<P> {
         self.pages.store64(offset, value);
     }
 
+    /// Two of those.
+    #[inline]
+    pub fn store_pair(&self, offset: usize, values: [u64; 2]) {
+        self.pages.store_pair(offset, values);
+    }
+
     pub fn load_words<const N: usize>(&self, offset: usize) -> [u64; N] {
         core::array::from_fn(|word| self.load(offset + 8 * word))
     }
@@ -83,6 +89,16 @@ impl<P: Platform> Memory<P> {
     pub fn publish(&self, offset: usize, len: usize) {
         if !self.coherent {
             self.pages.clean(offset, len);
+        }
+    }
+
+    /// The same for two ranges.
+    #[inline]
+    pub fn publish_pair(&self, offsets: [usize; 2], len: usize) {
+        if !self.coherent {
+            for offset in offsets {
+                self.pages.clean(offset, len);
+            }
         }
     }
 
@@ -164,6 +180,17 @@ impl<P: Machine> TableMem for WalkMemory<P> {
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
         self.platform
             .compare_exchange(pa - self.lift, index, old, new)
+    }
+
+    #[inline(always)]
+    fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        self.platform
+            .fill(pa - self.lift, index, count, first, step)
+    }
+
+    #[inline(always)]
+    fn clear(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        self.platform.clear(pa - self.lift, index, count, kind)
     }
 
     #[inline]

@@ -274,6 +274,20 @@ impl<'a, P: Machine> Batch<'a, P> {
         self.check(extent)
     }
 
+    /// The same for a batch of one command.
+    #[inline(always)]
+    pub fn sync_one(&self, command: Command) -> Result<(), Fault> {
+        let smmu = self.smmu;
+        if smmu.state() != State::Running {
+            return self.sync(1, core::iter::once(command));
+        }
+        let extent = smmu.commands.sync_one(command, || smmu.serve_errors())?;
+        if smmu.commands.skipped() == self.skipped {
+            return Ok(());
+        }
+        self.check(extent)
+    }
+
     /// Commands were refused meanwhile: whether one of them was of this batch. The
     /// others' batches are none the worse.
     #[cold]

@@ -41,7 +41,7 @@ pub enum Barrier {
     Full,
 }
 
-/// The machine. A value is a cheap handle: zero-sized on hardware, a reference
+/// The machine. A value is a cheap handle: a pointer on hardware, a reference
 /// count in tests.
 pub trait Platform: Clone + Send + Sync + 'static {
     /// A mapped register window.
@@ -175,6 +175,12 @@ pub trait Pages: Send + Sync + Sized + 'static {
     fn load64(&self, offset: usize) -> u64;
     /// Stores an aligned 64-bit word.
     fn store64(&self, offset: usize, value: u64);
+    /// Stores two neighbouring aligned 64-bit words, each as one access.
+    #[inline]
+    fn store_pair(&self, offset: usize, values: [u64; 2]) {
+        self.store64(offset, values[0]);
+        self.store64(offset + 8, values[1]);
+    }
     /// Copies out.
     fn read(&self, offset: usize, to: &mut [u8]);
     /// Copies in.

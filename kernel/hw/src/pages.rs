@@ -51,7 +51,7 @@ impl Pages {
     #[inline(always)]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
         if len > self.len || offset > self.len - len {
-            self.refuse(offset, len);
+            refuse(self.pa, self.len, offset, len);
         }
         (self.pa.0 as usize + offset) as *mut u8
     }
@@ -60,17 +60,26 @@ impl Pages {
     #[inline(always)]
     fn word<T>(&self, offset: usize) -> *mut T {
         if !offset.is_multiple_of(size_of::<T>()) {
-            self.refuse(offset, size_of::<T>());
+            refuse(self.pa, self.len, offset, size_of::<T>());
         }
         self.at(offset, size_of::<T>()).cast()
     }
 
-    #[cold]
-    #[inline(never)]
-    fn refuse(&self, offset: usize, len: usize) -> ! {
-        let Self { pa, len: all, .. } = self;
-        panic!("access of {len} bytes at {offset:#x} in pages {pa}+{all:#x}")
+    /// Where two words at `offset` are.
+    #[inline(always)]
+    fn pair(&self, offset: usize) -> *mut u64 {
+        if !offset.is_multiple_of(8) {
+            refuse(self.pa, self.len, offset, 16);
+        }
+        self.at(offset, 16).cast()
     }
+}
+
+/// By value, so that looking at pages does not force them into memory.
+#[cold]
+#[inline(never)]
+fn refuse(pa: PhysAddr, all: usize, offset: usize, len: usize) -> ! {
+    panic!("access of {len} bytes at {offset:#x} in pages {pa}+{all:#x}")
 }
 
 impl Drop for Pages {
@@ -81,10 +90,12 @@ impl Drop for Pages {
 }
 
 impl mastiff_core::platform::Pages for Pages {
+    #[inline(always)]
     fn pa(&self) -> PhysAddr {
         self.pa
     }
 
+    #[inline(always)]
     fn len(&self) -> usize {
         self.len
     }
@@ -114,6 +125,16 @@ impl mastiff_core::platform::Pages for Pages {
         unsafe { AtomicU64::from_ptr(self.word(offset)) }.store(value, Ordering::Relaxed);
     }
 
+    #[inline]
+    fn store_pair(&self, offset: usize, values: [u64; 2]) {
+        let pair: *mut u64 = self.pair(offset);
+        // SAFETY: as for `load32`, both of them.
+        unsafe {
+            AtomicU64::from_ptr(pair).store(values[0], Ordering::Relaxed);
+            AtomicU64::from_ptr(pair.add(1)).store(values[1], Ordering::Relaxed);
+        }
+    }
+
     fn read(&self, offset: usize, to: &mut [u8]) {
         let from = self.at(offset, to.len());
         // SAFETY: in bounds; `to` is ours alone, so it is no part of the pages.
@@ -131,11 +152,13 @@ impl mastiff_core::platform::Pages for Pages {
         unsafe { cpu::fill(self.at(offset, len), len, byte) }
     }
 
+    #[inline(always)]
     fn clean(&self, offset: usize, len: usize) {
         // SAFETY: in bounds, and frames are normal memory.
         unsafe { cpu::clean(self.at(offset, len), len) }
     }
 
+    #[inline(always)]
     fn invalidate(&self, offset: usize, len: usize) {
         // SAFETY: as for `clean`.
         unsafe { cpu::clean_invalidate(self.at(offset, len), len) }
@@ -168,6 +191,10 @@ mod tests {
         assert_eq!(pages.len(), 8192);
         pages.fill(0, 8192, 0xa5);
         pages.store32(8188, 0x1234_5678);
+        pages.store_pair(8176, [1, 2]);
+        assert_eq!((pages.load64(8176), pages.load64(8184)), (1, 2));
+        pages.fill(8176, 16, 0xa5);
+        pages.store32(8188, 0x1234_5678);
         pages.store64(0, u64::MAX);
         pages.write(7, b"abc");
         let mut bytes = [0; 4];
@@ -183,6 +210,8 @@ mod tests {
         assert!(refused(&|| _ = pages.load32(8192)));
         assert!(refused(&|| _ = pages.load64(4)));
         assert!(refused(&|| _ = pages.load64(8188)));
+        assert!(refused(&|| pages.store_pair(8184, [0, 0])));
+        assert!(refused(&|| pages.store_pair(4, [0, 0])));
         assert!(refused(&|| pages.write(8190, b"abc")));
         assert!(refused(&|| pages.fill(usize::MAX, 2, 0)));
     }

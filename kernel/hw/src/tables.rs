@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use mastiff_core::addr::{PAGE, PhysAddr};
-use mastiff_pgtable::TableMem;
+use mastiff_pgtable::{Kind as Descriptors, TableMem};
 
 use crate::cpu;
 use crate::frames::{Frames, Kind, Request};
@@ -34,25 +34,49 @@ impl Tables {
     }
 
     /// A word of a table, as the atom that walkers see.
-    #[inline]
+    #[inline(always)]
     fn word(&self, pa: u64, index: usize) -> &AtomicU64 {
         let at = pa.wrapping_add(8 * index as u64);
-        if index >= WORDS || !pa.is_multiple_of(PAGE) || self.frames.kind(at) != Some(self.kind) {
-            self.refuse(pa, index);
+        if !at.is_multiple_of(8) || !self.frames.is(at, self.kind) {
+            refuse(self.kind, pa, index);
         }
         // SAFETY: aligned, and within a frame that is tagged as a table: it is mapped,
         // and while it has that tag it is only reached through here, as atomics.
         unsafe { AtomicU64::from_ptr(at as *mut u64) }
     }
 
+    /// `count` neighbouring words of a table.
+    #[inline(always)]
+    fn words(&self, pa: u64, index: usize, count: usize) -> &[AtomicU64] {
+        let at = pa.wrapping_add(8 * index as u64);
+        let last = at.wrapping_add(8 * (count as u64).wrapping_sub(1));
+        // All in the frame that the first is in, but for large tables.
+        if !at.is_multiple_of(8)
+            || !self.frames.is(at, self.kind)
+            || (last ^ at >= PAGE && !self.all_are_tables(at, count))
+        {
+            refuse(self.kind, pa, index);
+        }
+        // SAFETY: aligned, and within frames that are tagged as tables: they are mapped,
+        // and while they have that tag they are only reached through here, as atomics.
+        unsafe { core::slice::from_raw_parts(at as *const AtomicU64, count) }
+    }
+
     #[cold]
     #[inline(never)]
-    fn refuse(&self, pa: u64, index: usize) -> ! {
-        panic!(
-            "word {index} at {pa:#x} is not in a table of kind {:?}",
-            self.kind
-        )
+    fn all_are_tables(&self, at: u64, count: usize) -> bool {
+        if count > WORDS {
+            return false;
+        }
+        let mut frames = at / PAGE..(at + 8 * count as u64).div_ceil(PAGE);
+        frames.all(|frame| self.frames.is(frame * PAGE, self.kind))
     }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse(kind: Kind, pa: u64, index: usize) -> ! {
+    panic!("word {index} at {pa:#x} is not in a table of kind {kind:?}")
 }
 
 impl TableMem for Tables {
@@ -92,16 +116,65 @@ impl TableMem for Tables {
             .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
     }
 
+    #[inline(always)]
+    fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        if count == 1 {
+            return self.compare_exchange(pa, index, 0, first).is_ok();
+        }
+        let words = self.words(pa, index, count);
+        // By eights, which costs a branch for each of them.
+        let (eights, rest) = words.as_chunks::<8>();
+        let any = |sum, word: &AtomicU64| sum | word.load(Ordering::Relaxed);
+        let sum = eights
+            .iter()
+            .fold(0, |sum, eight| eight.iter().fold(sum, any));
+        if rest.iter().fold(sum, any) != 0 {
+            return false;
+        }
+        let mut value = first;
+        let taken = words.iter().position(|word| {
+            let put = word.compare_exchange(0, value, Ordering::Release, Ordering::Relaxed);
+            value = value.wrapping_add(step);
+            put.is_err()
+        });
+        if let Some(taken) = taken {
+            let zero = |word: &AtomicU64| word.store(0, Ordering::Relaxed);
+            words[..taken].iter().for_each(zero);
+        }
+        taken.is_none()
+    }
+
+    #[inline(always)]
+    fn clear(&self, pa: u64, index: usize, count: usize, kind: Descriptors) -> bool {
+        if count == 1 {
+            let word = self.word(pa, index);
+            let same = kind.differs(word.load(Ordering::Relaxed)) == 0;
+            if same {
+                word.store(0, Ordering::Relaxed);
+            }
+            return same;
+        }
+        let words = self.words(pa, index, count);
+        let (eights, rest) = words.as_chunks::<8>();
+        let differ = |sum, word: &AtomicU64| sum | (word.load(Ordering::Relaxed) ^ kind.bits);
+        let sum = eights
+            .iter()
+            .fold(0, |sum, eight| eight.iter().fold(sum, differ));
+        if rest.iter().fold(sum, differ) & kind.mask != 0 {
+            return false;
+        }
+        let zero = |word: &AtomicU64| word.store(0, Ordering::Relaxed);
+        eights.iter().for_each(|eight| eight.iter().for_each(zero));
+        rest.iter().for_each(zero);
+        true
+    }
+
     /// Cleans the words to the point of coherency: right for walkers that snoop
     /// and for those that do not.
     fn publish(&self, pa: u64, index: usize, count: usize) {
-        let at: *const AtomicU64 = self.word(pa, index);
-        if count > 1 {
-            // It ends in a table too.
-            self.word(pa, index + (count - 1));
-        }
+        let words = self.words(pa, index, count);
         // SAFETY: within tables.
-        unsafe { cpu::clean(at.cast(), count * 8) }
+        unsafe { cpu::clean(words.as_ptr().cast(), count * 8) }
     }
 }
 
@@ -134,6 +207,25 @@ mod tests {
         assert_eq!(tables.compare_exchange(table, 3, 7, 9), Ok(7));
         assert_eq!(tables.compare_exchange(table, 3, 7, 9), Err(9));
         tables.publish(table, 510, 2);
+        tables.store(table, 3, 0);
+        for count in [1, 2, 16, 35] {
+            assert!(tables.fill(table, 7, count, 0x1003, 0x1000));
+            for n in 0..count as u64 {
+                assert_eq!(tables.load(table, 7 + n as usize), 0x1003 + 0x1000 * n);
+            }
+            assert_eq!(tables.load(table, 7 + count), 0);
+            assert!(!tables.fill(table, 0, 8, 3, 0), "the last is taken");
+            assert_eq!(tables.load(table, 0), 0);
+            let kind = |bits| Descriptors { mask: 3, bits };
+            assert!(!tables.clear(table, 7, count, kind(1)), "of another kind");
+            assert!(
+                !tables.clear(table, 7, count + 1, kind(3)),
+                "the last is empty"
+            );
+            assert_eq!(tables.load(table, 7), 0x1003);
+            assert!(tables.clear(table, 7, count, kind(3)));
+            assert!((0..64).all(|n| tables.load(table, n) == 0));
+        }
 
         let other = Tables::for_cpu(frames).alloc_table(PAGE).unwrap();
         let pages = frames.take(Request::ONE, Kind::Pages).unwrap();
@@ -148,6 +240,8 @@ mod tests {
         for (pa, index) in [(other, 0), (pages.0, 0), (table, 0), (other, 512), (8, 0)] {
             let caught = catch_unwind(AssertUnwindSafe(|| tables.store(pa, index, 1)));
             assert!(caught.is_err(), "{pa:#x}[{index}]");
+            let caught = catch_unwind(AssertUnwindSafe(|| tables.fill(pa, index, 2, 3, 0)));
+            assert!(caught.is_err(), "{pa:#x}[{index}] and the next");
         }
     }
 }

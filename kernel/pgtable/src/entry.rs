@@ -4,6 +4,7 @@
 //! (level 3) from a block. Addresses end at bit 47 here.
 
 use crate::geometry::{Geometry, LAST_LEVEL};
+use crate::mem::Kind;
 use crate::stage1::Attrs;
 
 const TYPE: u64 = 0b11;
@@ -80,18 +81,26 @@ const fn has_block(geometry: &Geometry, level: u8) -> bool {
 /// The descriptor of a leaf at `level`.
 #[inline]
 pub(crate) const fn leaf(level: u8, pa: u64, attributes: u64) -> u64 {
-    let kind = if level == LAST_LEVEL {
+    pa | attributes | leaf_type(level)
+}
+
+/// The lowest two bits of a leaf at `level`.
+#[inline]
+pub(crate) const fn leaf_type(level: u8) -> u64 {
+    if level == LAST_LEVEL {
         TABLE_OR_PAGE
     } else {
         BLOCK
-    };
-    pa | attributes | kind
+    }
 }
 
-/// Whether `raw`, from the last level, is a page that is not one of several.
+/// The leaves at `level`: those of it that stand alone, or whatever they go with.
 #[inline]
-pub(crate) const fn is_page_alone(raw: u64) -> bool {
-    raw & (TYPE | CONTIGUOUS) == TABLE_OR_PAGE
+pub(crate) const fn leaves(level: u8, alone: bool) -> Kind {
+    Kind {
+        mask: if alone { TYPE | CONTIGUOUS } else { TYPE },
+        bits: leaf_type(level),
+    }
 }
 
 /// Whether the leaf `raw` is one of several that belong together.

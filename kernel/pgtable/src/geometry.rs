@@ -99,7 +99,7 @@ impl Geometry {
     }
 
     /// The lowest input address bit that `level` resolves.
-    const fn shift(&self, level: u8) -> u32 {
+    pub(crate) const fn shift(&self, level: u8) -> u32 {
         let bits = self.granule.bits();
         bits + (LAST_LEVEL - level) as u32 * (bits - 3)
     }

@@ -1,5 +1,22 @@
 //! Where tables live: the one thing that a user of this crate brings along.
 
+/// What descriptors have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The bits that count.
+    pub mask: u64,
+    /// What they are.
+    pub bits: u64,
+}
+
+impl Kind {
+    /// The bits by which a descriptor is of another kind.
+    #[inline(always)]
+    pub const fn differs(self, descriptor: u64) -> u64 {
+        (descriptor ^ self.bits) & self.mask
+    }
+}
+
 /// Memory for tables, and the way to their words.
 ///
 /// A table is one granule in size and aligned to it; `index` counts its 64-bit
@@ -27,6 +44,40 @@ pub trait TableMem {
     /// Replaces `old` by `new`, with acquire and release ordering, or returns
     /// what was found instead.
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64>;
+
+    /// Puts `first`, and `step` more each time, into `count` neighbouring descriptors,
+    /// at least one, by compare-exchange. Where one is not empty it leaves none behind
+    /// and says `false`; nor does it store any if that can be seen beforehand.
+    #[inline]
+    fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        let mut all = index..index + count;
+        if count > 1 && !all.clone().all(|index| self.load(pa, index) == 0) {
+            return false;
+        }
+        let mut value = first;
+        let taken = all.find(|&index| {
+            let put = self.compare_exchange(pa, index, 0, value);
+            value = value.wrapping_add(step);
+            put.is_err()
+        });
+        if let Some(taken) = taken {
+            (index..taken).for_each(|index| self.store(pa, index, 0));
+        }
+        taken.is_none()
+    }
+
+    /// Empties `count` neighbouring descriptors, if all of them are of a kind; else it
+    /// stores nothing and says `false`.
+    #[inline]
+    fn clear(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        let mut all = index..index + count;
+        let same = |index| kind.differs(self.load(pa, index)) == 0;
+        all.clone().all(same)
+            && all.all(|index| {
+                self.store(pa, index, 0);
+                true
+            })
+    }
 
     /// Makes `count` descriptors from `index` on visible to the walker: a store
     /// barrier and, where the walker does not snoop, a clean of their cache
@@ -59,6 +110,14 @@ impl<T: TableMem + ?Sized> TableMem for &T {
 
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
         (**self).compare_exchange(pa, index, old, new)
+    }
+
+    fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        (**self).fill(pa, index, count, first, step)
+    }
+
+    fn clear(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        (**self).clear(pa, index, count, kind)
     }
 
     fn publish(&self, pa: u64, index: usize, count: usize) {

@@ -1,17 +1,17 @@
 //! The tree of tables: making it, finding a leaf in it, mapping, unmapping, and
 //! giving it all back.
 //!
-//! One page in a table that exists already is what nearly every DMA mapping
-//! asks for; it is decided here with one compare-exchange (map) or one load and
-//! one store (unmap). All else goes through the passes of `range`.
+//! Nearly every DMA mapping is a run of leaves in one table, and who made one at that
+//! address before has a [`Hint`] to it; both are served here. All else, and all that
+//! is to be refused, goes through the passes of `range`.
 
 use core::mem::ManuallyDrop;
 
 use crate::entry;
 use crate::error::MapError;
 use crate::geometry::{Geometry, LAST_LEVEL};
-use crate::hint::LeafHint;
-use crate::mem::TableMem;
+use crate::hint::Hint;
+use crate::mem::{Kind, TableMem};
 use crate::range::Leaves;
 use crate::stage1::Attrs;
 
@@ -20,7 +20,61 @@ pub struct PageTable<M: TableMem> {
     pub(crate) mem: M,
     pub(crate) geometry: Geometry,
     pub(crate) root: u64,
-    hint: LeafHint,
+    // Of the last level and the one above it.
+    shapes: [Shape; 2],
+}
+
+/// What is needed of a level with leaves, without a computation.
+struct Shape {
+    /// The lowest bit that it resolves, and the lowest of the level above.
+    shift: u32,
+    above: u32,
+    /// The bits below what it resolves.
+    mask: u64,
+    /// Its leaves that stand alone.
+    alone: Kind,
+    /// Bytes of as many leaves as a walker may keep as one.
+    group: u64,
+    /// The index of its last entry.
+    last: usize,
+}
+
+impl Shape {
+    fn new(geometry: &Geometry, level: u8) -> Self {
+        Self {
+            shift: geometry.shift(level),
+            above: geometry.shift(level) + (geometry.granule.bits() - 3),
+            mask: geometry.span(level) - 1,
+            alone: entry::leaves(level, true),
+            group: geometry.group(level),
+            last: geometry.granule.entries() - 1,
+        }
+    }
+}
+
+/// What leaves have besides an address, for tables of one shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafBits(u64);
+
+/// One entry.
+struct One {
+    table: u64,
+    index: usize,
+    mask: u64,
+    alone: Kind,
+}
+
+/// Neighbouring entries of one table.
+struct Run {
+    level: u8,
+    table: u64,
+    index: usize,
+    count: usize,
+    // What each of them spans.
+    page: u64,
+    // What those span that a walker may keep as one, and whether the run is made of them.
+    group: u64,
+    whole: bool,
 }
 
 impl<M: TableMem> PageTable<M> {
@@ -31,11 +85,12 @@ impl<M: TableMem> PageTable<M> {
         }
         let root = alloc(&mem, &geometry, 0)?;
         mem.publish(root, 0, geometry.granule.entries());
+        let shape = |level| Shape::new(&geometry, level);
         Ok(Self {
             mem,
             geometry,
             root,
-            hint: LeafHint::new(),
+            shapes: [shape(LAST_LEVEL), shape(LAST_LEVEL - 1)],
         })
     }
 
@@ -59,13 +114,50 @@ impl<M: TableMem> PageTable<M> {
     /// invalidation; only after an [`MapError::Occupied`] that a *concurrent*
     /// `map` of the same range caused may a walker have seen some of it.
     pub fn map(&self, va: u64, pa: u64, len: u64, attrs: Attrs) -> Result<(), MapError> {
+        self.map_near(Hint::NONE, va, pa, len, attrs)?;
+        Ok(())
+    }
+
+    /// The same for one who may know where the leaves go, and wants to.
+    pub fn map_near(
+        &self,
+        hint: Hint,
+        va: u64,
+        pa: u64,
+        len: u64,
+        attrs: Attrs,
+    ) -> Result<Hint, MapError> {
         let attributes = self.geometry.encode(attrs);
-        if self.is_page(va, pa, len)
-            && let Some(table) = self.last_table(va)
+        if Geometry::fits(pa, len, self.geometry.output_bits)
+            && let Some(run) = self.known(hint, va, pa, len)
+            && self.put(&run, pa, attributes)
         {
-            return self.map_page(table, va, entry::leaf(LAST_LEVEL, pa, attributes));
+            return Ok(hint);
         }
-        self.map_range(va, pa, len, attributes)
+        self.map_far(va, pa, len, attributes)
+    }
+
+    /// The same, if it takes one leaf and the hint leads to its empty entry: says
+    /// whether it did. This is on the way of nearly every mapping.
+    #[inline(always)]
+    pub fn map_one(&self, hint: Hint, va: u64, pa: u64, len: u64, bits: LeafBits) -> bool {
+        let Some(one) = self.one(hint, va, len) else {
+            return false;
+        };
+        if pa & one.mask | pa >> self.geometry.output_bits != 0 {
+            return false;
+        }
+        let leaf = pa | bits.0 | one.alone.bits;
+        let done = self.mem.fill(one.table, one.index, 1, leaf, 0);
+        if done {
+            self.mem.publish(one.table, one.index, 1);
+        }
+        done
+    }
+
+    /// What leaves with these attributes have besides an address.
+    pub fn leaf_bits(&self, attrs: Attrs) -> LeafBits {
+        LeafBits(self.geometry.encode(attrs))
     }
 
     /// Unmaps `len` bytes at `va`, all of which must be mapped, by leaves that
@@ -81,74 +173,172 @@ impl<M: TableMem> PageTable<M> {
         len: u64,
         unmapped: &mut impl FnMut(Leaves),
     ) -> Result<(), MapError> {
-        if self.is_page(va, 0, len)
-            && let Some(table) = self.last_table(va)
+        if let Some(level) = self.level_of(va, 0, len)
+            && let Some((level, table)) = self.find(va, level, false)?
+            && let Some(run) = self.run(level, table, va, 0, len)
+            && let Some(leaves) = self.take(&run, va, len)
         {
-            return self.unmap_page(table, va, unmapped);
+            unmapped(leaves);
+            return Ok(());
         }
         self.unmap_range(va, len, unmapped)
     }
 
-    /// Whether this is one page between addresses that are in reach.
-    #[inline]
-    fn is_page(&self, va: u64, pa: u64, len: u64) -> bool {
-        let geometry = &self.geometry;
-        let page = geometry.granule.size();
-        let beyond = va >> geometry.input_bits | pa >> geometry.output_bits;
-        len == page && (va | pa) & (page - 1) == 0 && beyond == 0
+    /// The same, if the hint leads to the leaves, and they are all that is there to
+    /// unmap.
+    pub fn unmap_near(&self, hint: Hint, va: u64, len: u64) -> Option<Leaves> {
+        let run = self.known(hint, va, 0, len)?;
+        self.take(&run, va, len)
     }
 
-    #[inline]
-    fn map_page(&self, table: u64, va: u64, leaf: u64) -> Result<(), MapError> {
-        let index = self.geometry.index(va, LAST_LEVEL);
-        if self.mem.compare_exchange(table, index, 0, leaf).is_err() {
-            return Err(MapError::Occupied { va });
+    /// The same, if it is one leaf: says how many levels above the last it was.
+    #[inline(always)]
+    pub fn unmap_one(&self, hint: Hint, va: u64, len: u64) -> Option<usize> {
+        let one = self.one(hint, va, len)?;
+        if !self.mem.clear(one.table, one.index, 1, one.alone) {
+            return None;
         }
-        self.mem.publish(table, index, 1);
-        Ok(())
+        self.mem.publish(one.table, one.index, 1);
+        Some(usize::from(hint.above()))
     }
 
-    #[inline]
-    fn unmap_page(
-        &self,
-        table: u64,
-        va: u64,
-        unmapped: &mut impl FnMut(Leaves),
-    ) -> Result<(), MapError> {
-        let index = self.geometry.index(va, LAST_LEVEL);
-        if !entry::is_page_alone(self.mem.load(table, index)) {
-            return self.unmap_range(va, self.geometry.granule.size(), unmapped);
+    /// The entry that a hint leads to, if the range is what one leaf spans.
+    #[inline(always)]
+    fn one(&self, hint: Hint, va: u64, len: u64) -> Option<One> {
+        let shape = &self.shapes[usize::from(hint.above())];
+        let table = hint.table(va, shape.above)?;
+        if va & shape.mask | len ^ (shape.mask + 1) != 0 {
+            return None;
         }
-        self.mem.store(table, index, 0);
-        self.mem.publish(table, index, 1);
-        let size = self.geometry.granule.size();
-        unmapped(Leaves {
-            va,
-            len: size,
-            size,
-            level: LAST_LEVEL,
-        });
-        Ok(())
-    }
-
-    /// The last-level table for `va`, if there is one that walkers see.
-    #[inline]
-    fn last_table(&self, va: u64) -> Option<u64> {
-        match self.hint.get(&self.geometry, va) {
-            Some(table) => Some(table),
-            None => self.find_last_table(va),
-        }
+        Some(One {
+            table,
+            index: (va >> shape.shift) as usize & shape.last,
+            mask: shape.mask,
+            alone: shape.alone,
+        })
     }
 
     #[inline(never)]
-    fn find_last_table(&self, va: u64) -> Option<u64> {
-        let mut table = self.root;
-        for level in self.geometry.start_level()..LAST_LEVEL {
-            let raw = self.mem.load(table, self.geometry.index(va, level));
-            table = entry::published_child(raw)?;
+    fn map_far(&self, va: u64, pa: u64, len: u64, attributes: u64) -> Result<Hint, MapError> {
+        if let Some(level) = self.level_of(va, pa, len)
+            && let Some((level, table)) = self.find(va, level, true)?
+            && let Some(run) = self.run(level, table, va, pa, len)
+            && self.put(&run, pa, attributes)
+        {
+            return Ok(Hint::new(&self.geometry, va, level, table));
         }
-        self.hint.set(&self.geometry, va, table);
-        Some(table)
+        self.map_range(va, pa, len, attributes)?;
+        Ok(Hint::NONE)
+    }
+
+    /// The run of entries that a hint knows of.
+    fn known(&self, hint: Hint, va: u64, pa: u64, len: u64) -> Option<Run> {
+        let above = hint.above();
+        let shape = &self.shapes[usize::from(above)];
+        let table = hint.table(va, shape.above)?;
+        self.part(LAST_LEVEL - above, shape, table, [va, pa, len])
+    }
+
+    /// The run of entries of a table for a range, if they are all there.
+    fn run(&self, level: u8, table: u64, va: u64, pa: u64, len: u64) -> Option<Run> {
+        let geometry = &self.geometry;
+        if !Geometry::fits(pa, len, geometry.output_bits) {
+            return None;
+        }
+        let shape = Shape::new(geometry, level);
+        self.part(level, &shape, table, [va, pa, len])
+    }
+
+    /// The entries of `table` for a range, if it is made of whole ones and all of them
+    /// are in this table.
+    fn part(&self, level: u8, shape: &Shape, table: u64, [va, pa, len]: [u64; 3]) -> Option<Run> {
+        let within = va & ((1 << shape.above) - 1);
+        let whole = (va | pa | len) & shape.mask == 0;
+        // Another mapper's table may come among several blocks, and must not be lost.
+        let several = level == LAST_LEVEL || len == shape.mask + 1;
+        let inside = several && len.wrapping_sub(1) < (1 << shape.above) - within;
+        (whole && inside).then_some(Run {
+            level,
+            table,
+            index: (within >> shape.shift) as usize,
+            count: (len >> shape.shift) as usize,
+            page: shape.mask + 1,
+            group: shape.group,
+            whole: (va | len) & (shape.group - 1) == 0,
+        })
+    }
+
+    /// The level of the biggest leaves that a range within one table can be made of.
+    fn level_of(&self, va: u64, pa: u64, len: u64) -> Option<u8> {
+        let geometry = &self.geometry;
+        if len == 0 || !Geometry::fits(va, len, geometry.input_bits) {
+            return None;
+        }
+        let whole = |level| (va | pa | len) & (geometry.span(level) - 1) == 0;
+        let mut levels = geometry.start_level()..=LAST_LEVEL;
+        levels.find(|&level| geometry.leaf_at(level) && whole(level))
+    }
+
+    /// The table with the entries for `va` at `wanted`, or below that if there is a
+    /// table already where such a leaf would go; none where a leaf is in the way, or
+    /// where a table is missing and is not to be made.
+    fn find(&self, va: u64, wanted: u8, make: bool) -> Result<Option<(u8, u64)>, MapError> {
+        let (mut level, mut table) = (self.geometry.start_level(), self.root);
+        loop {
+            if level == LAST_LEVEL {
+                return Ok(Some((level, table)));
+            }
+            let index = self.geometry.index(va, level);
+            let raw = self.mem.load(table, index);
+            table = match self.child(table, index, raw) {
+                Some(child) => child,
+                None if level >= wanted => return Ok(Some((level, table))),
+                None if make && raw == 0 => self.install_table(table, index, va)?,
+                None => return Ok(None),
+            };
+            level += 1;
+        }
+    }
+
+    /// Puts leaves into a run of entries, if all of them are empty and what can be made
+    /// contiguous of them is all or nothing.
+    fn put(&self, run: &Run, pa: u64, attributes: u64) -> bool {
+        let page = run.page;
+        let within = run.index as u64 * page;
+        let fits = run.group > page && (within ^ pa) & (run.group - 1) == 0;
+        if fits && !run.whole && run.count as u64 * page >= run.group {
+            // Some of it, perhaps.
+            return false;
+        }
+        let hint = if fits && run.whole {
+            entry::CONTIGUOUS
+        } else {
+            0
+        };
+        let leaf = entry::leaf(run.level, pa, attributes | hint);
+        let put = self
+            .mem
+            .fill(run.table, run.index, run.count, leaf, run.page);
+        if put {
+            self.mem.publish(run.table, run.index, run.count);
+        }
+        put
+    }
+
+    /// Empties a run of entries, if all of them are leaves.
+    fn take(&self, run: &Run, va: u64, len: u64) -> Option<Leaves> {
+        // Of those that a walker may keep as one, all go or none.
+        let kind = entry::leaves(run.level, !run.whole);
+        if !self.mem.clear(run.table, run.index, run.count, kind) {
+            return None;
+        }
+        self.mem.publish(run.table, run.index, run.count);
+        Some(Leaves {
+            va,
+            len,
+            size: run.page,
+            level: run.level,
+        })
     }
 
     /// Puts a new table into an empty entry, or finds the one that another

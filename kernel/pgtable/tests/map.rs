@@ -5,7 +5,7 @@ mod common;
 
 use common::hardware::{Fault, Regime, translate};
 use common::*;
-use mastiff_pgtable::{Geometry, Granule, Leaves, MapError, PageTable, TableMem};
+use mastiff_pgtable::{Geometry, Granule, Hint, Leaves, MapError, PageTable, TableMem};
 
 fn regime(table: &PageTable<impl TableMem>) -> Regime {
     let geometry = table.geometry();
@@ -316,21 +316,40 @@ fn a_table_whose_entry_is_not_published_yet_is_published_by_its_first_user() {
 }
 
 #[test]
+fn losing_a_race_for_the_first_of_a_run_changes_nothing() {
+    let mem = TestMem::new(Granule::K4);
+    let rival = Rival::new(&mem);
+    let table = PageTable::new(&rival, k4(30)).unwrap();
+    table.map(0, 0, PAGE, DMA).unwrap();
+    rival.strike(1, table.walk(0).end().unwrap().raw);
+    let result = table.map(PAGE, PAGE, 16 * PAGE, DMA);
+    assert_eq!(result, Err(MapError::Occupied { va: PAGE }));
+    for page in 1..17 {
+        let expected = (page == 1).then_some(0);
+        let found = table.translate(page * PAGE).map(|(pa, ..)| pa);
+        assert_eq!(found, expected, "page {page}");
+    }
+}
+
+#[test]
 fn losing_a_race_for_a_leaf_undoes_the_others() {
     let mem = TestMem::new(Granule::K4);
     let rival = Rival::new(&mem);
     let table = PageTable::new(&rival, k4(30)).unwrap();
     table.map(0, 0, PAGE, DMA).unwrap();
+    table.map(4 * MIB - PAGE, 0, PAGE, DMA).unwrap();
     let theirs = table.walk(0).end().unwrap().raw;
-    // Sixteen pages, lost at the fifth.
+    // Sixteen pages of two tables, lost at the fifth.
+    let first = 512 - 8;
     rival.strike(5, theirs);
-    let result = table.map(PAGE, PAGE, 16 * PAGE, DMA);
-    assert_eq!(result, Err(MapError::Occupied { va: 5 * PAGE }));
-    for page in 1..17 {
-        let expected = (page == 5).then_some(0);
+    let result = table.map(first * PAGE, PAGE, 16 * PAGE, DMA);
+    let lost = first + 4;
+    assert_eq!(result, Err(MapError::Occupied { va: lost * PAGE }));
+    for page in first..first + 16 {
+        let expected = (page == lost).then_some(0);
         let found = table.translate(page * PAGE).map(|(pa, ..)| pa);
         assert_eq!(found, expected, "page {page}");
-        if page != 5 {
+        if page != lost {
             let seen = translate(&mem, regime(&table), page * PAGE);
             assert_eq!(seen, Err(Fault::Translation(3)));
         }
@@ -424,7 +443,7 @@ fn a_table_that_comes_among_contiguous_blocks_undoes_them() {
 }
 
 #[test]
-fn the_next_page_of_a_table_takes_no_walk() {
+fn who_has_a_hint_takes_no_walk() {
     for granule in [Granule::K4, Granule::K16, Granule::K64] {
         let mem = TestMem::new(granule);
         let page = granule.size();
@@ -433,24 +452,57 @@ fn the_next_page_of_a_table_takes_no_walk() {
         // Addresses and tables with all their bits.
         let va = (1 << 48) - 8 * page;
         let pa = (1 << 44) - 8 * page;
-        table.map(va, pa, page, DMA).unwrap();
-        table.map(va + page, pa, page, DMA).unwrap();
+        let hint = table.map_near(Hint::NONE, va, pa, page, DMA).unwrap();
+        let bits = table.leaf_bits(DMA);
         mem.loads();
-        for n in 2..6 {
-            table.map(va + n * page, pa + n * page, page, DMA).unwrap();
+        for n in 1..6 {
+            let at = va + n * page;
+            assert!(table.map_one(hint, at, pa + n * page, page, bits));
+            assert!(!table.map_one(hint, at, pa, page, bits), "it is taken");
             assert_eq!(mem.loads(), 0, "a map is one compare-exchange");
-            unmap(&table, va + n * page, page).unwrap();
+            assert_eq!(table.translate(at), Some((pa + n * page, DMA, page)));
+            mem.loads();
+            assert_eq!(table.unmap_one(hint, at, page), Some(0));
             assert_eq!(mem.loads(), 1, "an unmap looks at the page");
+            assert_eq!(table.unmap_one(hint, at, page), None);
+            mem.loads();
         }
-        // Another table's page is found by a walk, and only the first one.
-        let levels = 4 - usize::from(shape.start_level());
-        table.map(0, 0, 2 * page, DMA).unwrap();
-        mem.loads();
-        unmap(&table, page, page).unwrap();
-        assert_eq!(mem.loads(), levels);
-        unmap(&table, 0, page).unwrap();
-        assert_eq!(mem.loads(), 1);
+        // What is not one page there is left to the others.
+        for (at, to, len) in [
+            (va + page, pa, 2 * page),
+            (va + page + 1, pa, page),
+            (va + page, pa + 1, page),
+            (va + page, 1 << 44, page),
+            (va - (1 << 42), pa, page),
+        ] {
+            assert!(!table.map_one(hint, at, to, len, bits));
+            assert_eq!(table.unmap_one(hint, at, len), None);
+        }
+        assert_eq!(table.unmap_one(Hint::NONE, va, page), None);
+        assert_eq!(table.unmap_one(hint, va, page), Some(0));
     }
+}
+
+#[test]
+fn one_of_several_is_not_taken_for_one_that_stands_alone() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(39)).unwrap();
+    let hint = table.map_near(Hint::NONE, 0, 0, 64 * KIB, DMA).unwrap();
+    assert_eq!(kept_bits(&mem, &table, &[0]), [16]);
+    assert_eq!(table.unmap_one(hint, 0, PAGE), None);
+    assert_eq!(table.unmap_near(hint, 0, 32 * KIB), None);
+    assert_eq!(table.unmap_near(hint, PAGE, 64 * KIB), None);
+    assert!(table.unmap_near(hint, 0, 64 * KIB).is_some());
+    // Again by the hint, and with a part that fits.
+    assert_eq!(table.map_near(hint, 0, 0, 64 * KIB, DMA), Ok(hint));
+    assert_eq!(kept_bits(&mem, &table, &[0]), [16]);
+    assert!(table.map_near(hint, MIB, MIB, 68 * KIB, DMA).is_ok());
+    assert_eq!(kept_bits(&mem, &table, &[MIB, MIB + 64 * KIB]), [16, 12]);
+    let blocks = table.map_near(Hint::NONE, GIB, GIB, 2 * MIB, DMA).unwrap();
+    let bits = table.leaf_bits(DMA);
+    assert_eq!(table.unmap_one(blocks, GIB, 2 * MIB), Some(1));
+    assert!(table.map_one(blocks, GIB, 2 * GIB, 2 * MIB, bits));
+    assert_eq!(table.translate(GIB), Some((2 * GIB, DMA, 2 * MIB)));
 }
 
 #[test]
@@ -476,4 +528,60 @@ fn a_leaf_that_comes_before_its_turn_is_no_table() {
     assert_eq!(result, Err(MapError::Occupied { va: 5 * PAGE }));
     let mapped = |page: u64| table.translate(page * PAGE).is_some();
     assert_eq!((1..9).filter(|&page| mapped(page)).collect::<Vec<_>>(), [5]);
+}
+
+#[test]
+fn a_hint_leads_to_where_it_was_and_nowhere_else() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(48)).unwrap();
+    let map = |hint, va, pa, len| table.map_near(hint, va, pa, len, DMA);
+    let hint = map(Hint::NONE, GIB, MIB + PAGE, 16 * PAGE).unwrap();
+    assert_ne!(hint, Hint::NONE);
+    // Over the same again, over part of it, over what is next to it in the table.
+    let taken = |va| Err(MapError::Occupied { va });
+    assert_eq!(map(hint, GIB, 0, 16 * PAGE), taken(GIB));
+    assert_eq!(map(hint, GIB - PAGE, 0, 2 * PAGE), taken(GIB));
+    assert_eq!(
+        map(hint, GIB + 15 * PAGE, 0, 2 * PAGE),
+        taken(GIB + 15 * PAGE)
+    );
+    assert_eq!(map(hint, GIB + 16 * PAGE, 0, PAGE), Ok(hint));
+    // Elsewhere it is worth nothing, and what comes back is about elsewhere.
+    let other = map(hint, 5 * GIB, 7 * PAGE, PAGE).unwrap();
+    assert_ne!(other, hint);
+    assert_eq!(table.translate(5 * GIB).unwrap().0, 7 * PAGE);
+    // Beyond the table that it knows.
+    assert!(map(hint, GIB + MIB, MIB, 2 * MIB).is_ok());
+    assert_eq!(
+        map(hint, GIB + 17 * PAGE, 1 << 44, PAGE),
+        Err(MapError::OutputRange {
+            pa: 1 << 44,
+            len: PAGE,
+            bits: 44
+        })
+    );
+    assert_eq!(table.unmap_near(hint, 5 * GIB, PAGE), None);
+    assert_eq!(table.unmap_near(hint, GIB - PAGE, PAGE), None);
+    assert_eq!(table.unmap_near(hint, GIB, 18 * PAGE), None);
+    assert!(table.translate(GIB).is_some());
+    let leaves = table.unmap_near(hint, GIB, 17 * PAGE).unwrap();
+    assert_eq!((leaves.va, leaves.len, leaves.size), (GIB, 17 * PAGE, PAGE));
+    assert_eq!(table.unmap_near(hint, GIB, PAGE), None);
+    assert_eq!(table.translate(GIB), None);
+}
+
+#[test]
+fn a_hint_to_blocks_does_for_smaller_ones_too() {
+    let mem = TestMem::new(Granule::K4);
+    let table = PageTable::new(&mem, k4(48)).unwrap();
+    let blocks = table.map_near(Hint::NONE, 0, 0, 2 * MIB, DMA).unwrap();
+    assert_eq!(table.walk(0).end().unwrap().level, 2);
+    unmap(&table, 0, 2 * MIB).unwrap();
+    // This one has to be made of pages, in a table where the block was.
+    let pages = table.map_near(blocks, 0, PAGE, 2 * MIB, DMA).unwrap();
+    assert_ne!(pages, blocks);
+    assert_eq!(table.walk(MIB).end().unwrap().level, 3);
+    assert_eq!(table.unmap_near(blocks, 0, 2 * MIB), None);
+    let leaves = table.unmap_near(pages, 0, 2 * MIB).unwrap();
+    assert_eq!((leaves.len / leaves.size, leaves.level), (512, 3));
 }

@@ -10,16 +10,16 @@ use core::ops::Range;
 
 use mastiff_core::addr::{Iova, PhysAddr};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::Permission;
+use mastiff_core::iommu::{Hint, Permission};
 use mastiff_pgtable::stage1::MAIR;
 use mastiff_pgtable::{
-    Access as Rights, Attrs, Exec, Geometry, MapError, Memory as Kind, PageTable, Shareability,
-    Stage,
+    Access as Rights, Attrs, Exec, Geometry, Hint as Place, LeafBits, Leaves, MapError,
+    Memory as Kind, PageTable, Shareability, Stage,
 };
 use spin::Mutex;
 
+use super::cover::Short;
 use super::flush::Flush;
-use super::recent::Recent;
 use super::{Parent, Shown, Tags};
 use crate::bind::Machine;
 use crate::memory::WalkMemory;
@@ -29,6 +29,13 @@ use crate::spec::command::Tag;
 use crate::spec::ste::Stage2;
 use crate::spec::{Command, Ste};
 
+/// All of them, in their order.
+const PERMISSIONS: [Permission; 3] = [
+    Permission::Read,
+    Permission::ReadWrite,
+    Permission::Doorbell,
+];
+
 pub(crate) struct Context<P: Machine> {
     smmu: Arc<Smmu<P>>,
     // Its ASID, or its VMID, and what invalidates by it.
@@ -37,7 +44,8 @@ pub(crate) struct Context<P: Machine> {
     stage: Stage,
     // What it is nested in.
     parent: Option<Arc<Parent<P>>>,
-    recent: Recent,
+    // The commands for what is unmapped most.
+    short: Short,
     // Always there, until `drop` decides whether it may be freed.
     parts: Option<Parts<P>>,
 }
@@ -46,6 +54,8 @@ struct Parts<P: Machine> {
     /// Of a stage 1.
     cd: Option<Shown<P>>,
     tables: PageTable<WalkMemory<P>>,
+    /// What leaves have besides an address, by [`Permission`].
+    bits: [LeafBits; 3],
 }
 
 impl<P: Machine> Context<P> {
@@ -122,14 +132,19 @@ impl<P: Machine> Context<P> {
         tables: PageTable<WalkMemory<P>>,
     ) -> Self {
         smmu.counters.domains.add();
+        let granule = tables.geometry().granule.bits();
         Self {
-            smmu,
             number,
             tag,
             stage: tables.geometry().stage,
             parent,
-            recent: Recent::new(),
-            parts: Some(Parts { cd, tables }),
+            short: Short::new(tag, granule, smmu.range_granule.is_some()),
+            parts: Some(Parts {
+                bits: PERMISSIONS.map(|access| tables.leaf_bits(attributes(access))),
+                cd,
+                tables,
+            }),
+            smmu,
         }
     }
 
@@ -198,22 +213,89 @@ impl<P: Machine> Context<P> {
 
     /// New translations need no invalidation: what is invalid is not cached
     /// (IHI 0070 §3.21.1).
-    #[inline]
     pub fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
-        let tables = &self.parts()?.tables;
-        tables
-            .map(iova.0, pa.0, len, attributes(access))
-            .map_err(|error| refusal(&self.smmu, error, iova, len))
+        self.map_near(Hint::default(), iova, pa, len, access)?;
+        Ok(())
     }
 
-    #[inline]
     pub fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+        self.unmap_near(Hint::default(), iova, len)
+    }
+
+    /// The way of nearly every mapping: one leaf, in a table that is known.
+    #[inline(always)]
+    pub fn map_near(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pa: PhysAddr,
+        len: u64,
+        access: Permission,
+    ) -> Result<Hint, Fault> {
+        if let Some(Parts { tables, bits, .. }) = &self.parts
+            && tables.map_one(Place(hint.0), iova.0, pa.0, len, bits[access as usize])
+        {
+            return Ok(hint);
+        }
+        self.map_more(hint, iova, pa, len, access)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn map_more(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pa: PhysAddr,
+        len: u64,
+        access: Permission,
+    ) -> Result<Hint, Fault> {
+        let tables = &self.parts()?.tables;
+        match tables.map_near(Place(hint.0), iova.0, pa.0, len, attributes(access)) {
+            Ok(place) => Ok(Hint(place.0)),
+            Err(error) => Err(refusal(&self.smmu, error, iova, len)),
+        }
+    }
+
+    #[inline(always)]
+    pub fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+        if let Some(parts) = &self.parts
+            && let Some(above) = parts.tables.unmap_one(Place(hint.0), iova.0, len)
+        {
+            return self.smmu.batch().sync_one(self.short.one(above, iova.0));
+        }
+        self.unmap_more(hint, iova, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unmap_more(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+        let tables = &self.parts()?.tables;
+        let Some(leaves) = tables.unmap_near(Place(hint.0), iova.0, len) else {
+            return self.unmap_far(iova, len);
+        };
+        match self.short.command(&leaves) {
+            Some(command) => self.smmu.batch().sync_one(command),
+            None => self.flush(leaves),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unmap_far(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         let tables = &self.parts()?.tables;
         let mut flush = Flush::new(&self.smmu, self.tag);
         tables
             .unmap(iova.0, len, &mut |leaves| flush.add(leaves))
             .map_err(|error| refusal(&self.smmu, error, iova, len))?;
-        self.recent.note(iova, len);
+        flush.finish()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush(&self, leaves: Leaves) -> Result<(), Fault> {
+        let mut flush = Flush::new(&self.smmu, self.tag);
+        flush.add(leaves);
         flush.finish()
     }
 
@@ -234,7 +316,7 @@ impl<P: Machine> Context<P> {
         } else {
             words.push_str(&format!(", mapped: {}", near.join(" and ")));
         }
-        if let Some(age) = self.recent.age(iova) {
+        if let Some(age) = self.age(iova) {
             words.push_str(&match age {
                 0 => ", unmapped last of all".to_string(),
                 1 => ", unmapped, and 1 other since".to_string(),
@@ -242,6 +324,19 @@ impl<P: Machine> Context<P> {
             });
         }
         words
+    }
+
+    /// How many others have been unmapped since this address was, as far as the queue
+    /// remembers: a master that faults on one has often been told of it too long.
+    fn age(&self, iova: Iova) -> Option<usize> {
+        let page = self.smmu.geometry.granule.size();
+        let history = self.smmu.commands.history().into_iter();
+        let mut ranges = history.filter_map(|command| command.range(self.tag));
+        ranges.position(|(first, len)| {
+            iova.0
+                .checked_sub(first)
+                .is_some_and(|at| at < len.max(page))
+        })
     }
 
     fn kind(&self) -> &'static str {

@@ -4,7 +4,7 @@
 use mastiff_pgtable::Leaves;
 
 use crate::spec::Command;
-use crate::spec::command::{Span, Tag};
+use crate::spec::command::{CMD0, Span, Tag};
 
 /// NUM + 1 goes up to this.
 const MOST: u64 = 32;
@@ -104,10 +104,57 @@ impl Iterator for Cover {
     }
 }
 
+/// The commands for short runs, which nearly all are: made in advance but for the
+/// address and the number of leaves.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Short {
+    /// By how far the leaves are above the last level.
+    parts: [[u64; 2]; 2],
+    most: u64,
+}
+
+impl Short {
+    /// For tables of `granule`, given as a log2, where there is range invalidation if
+    /// `ranges`.
+    pub fn new(tag: Tag, granule: u32, ranges: bool) -> Self {
+        let part = |above: u32| {
+            let span = Span {
+                num: 0,
+                scale: (above * (granule - 3)) as u8,
+                granule,
+                level: 3 - above as u8,
+            };
+            match ranges {
+                true => Command::tlbi_span(tag, 0, span).0,
+                false => Command::tlbi_address(tag, 0).0,
+            }
+        };
+        Self {
+            parts: [part(0), part(1)],
+            most: if ranges { MOST } else { 1 },
+        }
+    }
+
+    /// The command for one leaf, so many levels above the last.
+    #[inline(always)]
+    pub fn one(&self, above: usize, va: u64) -> Command {
+        let part = self.parts[above & 1];
+        Command([part[0], part[1] | va])
+    }
+
+    /// The command for a run of leaves, if one does.
+    pub fn command(&self, leaves: &Leaves) -> Option<Command> {
+        let part = self.parts.get(usize::from(3 - leaves.level))?;
+        let more = (leaves.len >> leaves.size.trailing_zeros()) - 1;
+        (more < self.most)
+            .then(|| Command([part[0] | more << CMD0::NUM.shift, part[1] | leaves.va]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::command::{CMD0, TLBI1};
+    use crate::spec::command::TLBI1;
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
@@ -149,18 +196,6 @@ mod tests {
         assert_eq!(Cover::new(Tag::asid(1), None, everything).count(64), 64);
     }
 
-    /// What a command invalidates, by the formula of §4.4.1.1: address, bytes.
-    fn range(command: Command) -> (u64, u64) {
-        let [word0, word1] = command.0;
-        let address = TLBI1::ADDRESS.read(word1) << 12;
-        if TLBI1::TG.read(word1) == 0 {
-            return (address, 1);
-        }
-        let multiplier = CMD0::NUM.read(word0) + 1;
-        let granule = [0, 12, 14, 16][TLBI1::TG.read(word1) as usize];
-        (address, (multiplier << CMD0::SCALE.read(word0)) << granule)
-    }
-
     proptest! {
         /// The ranges follow one another from the first leaf to the last, each
         /// aligned as its level hint demands, and none is a reserved encoding.
@@ -186,7 +221,7 @@ mod tests {
                 // The granule is in every command, or its address would be ambiguous.
                 prop_assert_eq!(TLBI1::TG.read(command.0[1]), u64::from(granule - 10) / 2);
                 prop_assert_eq!(command.0[0] >> 32, if vmid { 3 } else { 3 << 16 });
-                let (address, bytes) = range(command);
+                let (address, bytes) = command.range(tag).expect("of this tag");
                 prop_assert_eq!(address, at);
                 prop_assert!(address.is_multiple_of(size));
                 prop_assert_eq!(TLBI1::TTL.read(command.0[1]), u64::from(level));
@@ -196,6 +231,18 @@ mod tests {
             prop_assert_eq!(at, va + run.len);
             prop_assert_eq!(cover.count(usize::MAX), Iterator::count(cover));
             prop_assert!(cover.count(usize::MAX) <= 8);
+            let parts = Short::new(tag, granule, true);
+            let short = parts.command(&run);
+            if count == 1 && level > 1 {
+                prop_assert_eq!(short, Some(parts.one(usize::from(3 - level), va)));
+            }
+            prop_assert_eq!(short.is_some(), count <= 32 && level > 1);
+            if let Some(command) = short {
+                prop_assert_eq!(command.range(tag), Some((va, run.len)));
+                prop_assert_eq!(command.range(Tag::asid(4)), None);
+                prop_assert_eq!(TLBI1::TTL.read(command.0[1]), u64::from(level));
+                prop_assert_eq!(TLBI1::LEAF.read(command.0[1]), 1);
+            }
         }
 
         /// Without ranges: one address in each leaf.
@@ -205,9 +252,14 @@ mod tests {
             let run = leaves(first * size, count, level);
             let cover = Cover::new(Tag::asid(3), None, run);
             let expected: Vec<u64> = (first..first + count).map(|leaf| leaf * size).collect();
-            let addresses: Vec<u64> = cover.map(|command| range(command).0).collect();
+            let addresses: Vec<u64> = cover
+                .map(|command| command.range(Tag::asid(3)).unwrap().0)
+                .collect();
             prop_assert_eq!(addresses, expected);
             prop_assert_eq!(cover.count(usize::MAX) as u64, count);
+            let short = Short::new(Tag::asid(3), 12, false).command(&run);
+            let only = cover.clone().next().filter(|_| count == 1 && level > 1);
+            prop_assert_eq!(short, only);
         }
     }
 }

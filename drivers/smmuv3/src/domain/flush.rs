@@ -14,8 +14,6 @@ use crate::spec::command::Tag;
 /// the queue and for whoever waits behind it.
 const MOST: usize = 64;
 
-/// A fault is large and there nearly never is one, so it is only ever moved where
-/// there is: this is on the way of every unmapping.
 pub(crate) struct Flush<'a, P: Machine> {
     batch: Batch<'a, P>,
     tag: Tag,
@@ -74,7 +72,6 @@ impl<'a, P: Machine> Flush<'a, P> {
 
     /// Returns once nothing that was noted is cached any more and everything that
     /// was translated by it is done. On an error it may still be.
-    #[inline]
     pub fn finish(&mut self) -> Result<(), Fault> {
         let Some(run) = self.run.take() else {
             return Ok(());
@@ -92,7 +89,6 @@ impl<'a, P: Machine> Flush<'a, P> {
         }
     }
 
-    #[inline(never)]
     fn finish_whole(&self) -> Result<(), Fault> {
         let all = core::iter::once(Command::tlbi_all(self.tag));
         self.batch.sync(1, all)

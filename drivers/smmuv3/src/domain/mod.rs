@@ -4,7 +4,6 @@ mod context;
 mod cover;
 mod flush;
 mod nested;
-mod recent;
 mod tags;
 mod walk;
 
@@ -13,7 +12,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId, SubstreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Domain, Permission, WalkStep};
+use mastiff_core::iommu::{Domain, Hint, Permission, WalkStep};
 
 pub(crate) use context::Context;
 pub(crate) use nested::{Lower, Parent, Shown};
@@ -38,14 +37,30 @@ impl<P: Machine> Domain for PagingDomain<P> {
     }
 
     fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
-        if let Some(parent) = self.0.parent() {
-            parent.check(pa.0, len)?;
-        }
-        self.0.map(iova, pa, len, access)
+        self.map_near(Hint::default(), iova, pa, len, access)?;
+        Ok(())
     }
 
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         self.0.unmap(iova, len)
+    }
+
+    fn map_near(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pa: PhysAddr,
+        len: u64,
+        access: Permission,
+    ) -> Result<Hint, Fault> {
+        if let Some(parent) = self.0.parent() {
+            parent.check(pa.0, len)?;
+        }
+        self.0.map_near(hint, iova, pa, len, access)
+    }
+
+    fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+        self.0.unmap_near(hint, iova, len)
     }
 
     fn walk(&self, iova: Iova) -> Vec<WalkStep> {

@@ -6,6 +6,7 @@
 //! the slots of a batch need not be neighbours.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mastiff_core::error::Fault;
@@ -48,7 +49,7 @@ pub(crate) struct CommandQueue<P: Platform> {
     consumed: AtomicU64,
     skipped: AtomicU64,
     stuck: AtomicBool,
-    // Register accesses beyond the two that every sync takes.
+    // Register accesses beyond the two that a sync takes, or one where it is told.
     more: AtomicU64,
 }
 
@@ -137,10 +138,11 @@ impl<P: Platform> CommandQueue<P> {
     /// What was issued so far.
     pub fn issued(&self) -> Issued {
         let producer = self.producer.lock();
+        let each = if self.has_messages() { 1 } else { 2 };
         Issued {
             commands: producer.next,
             syncs: producer.syncs,
-            accesses: 2 * producer.syncs + self.more.load(Ordering::Relaxed),
+            accesses: each * producer.syncs + self.more.load(Ordering::Relaxed),
         }
     }
 
@@ -190,6 +192,7 @@ impl<P: Platform> CommandQueue<P> {
         let commands = commands.chain(core::iter::once(Command::SYNC));
         let extent = self.append(count + 1, commands, 1, &stalled)?;
         if !self.is_told(extent.end - 1) {
+            self.count(u64::from(self.has_messages()));
             self.wait(extent.end, &stalled)?;
         }
         Ok(extent)
@@ -215,6 +218,49 @@ impl<P: Platform> CommandQueue<P> {
     /// Whether syncs say by message that they are complete.
     pub fn has_messages(&self) -> bool {
         self.signals.is_some()
+    }
+
+    /// The same for one command, as nearly every unmapping has it: without a count to
+    /// go by.
+    #[inline(always)]
+    pub fn sync_one(
+        &self,
+        command: Command,
+        stalled: impl Fn() -> Result<(), Fault>,
+    ) -> Result<Extent, Fault> {
+        let ring = self.ring;
+        let mut producer = self.producer.lock();
+        let first = producer.next;
+        let free = ring.free(first, self.consumed.load(Ordering::Acquire));
+        if free < 2 || self.has_messages() {
+            drop(producer);
+            return self.sync(1, core::iter::once(command), stalled);
+        }
+        let slots = [first, first + 1].map(|position| ring.slot(position) * Command::BYTES);
+        self.memory.store_pair(slots[0], command.0);
+        self.memory.store_pair(slots[1], Command::SYNC.0);
+        self.memory.publish_pair(slots, Command::BYTES);
+        let end = first + 2;
+        let register = ring.register(end);
+        producer.next = end;
+        producer.syncs += 1;
+        self.platform.barrier(Barrier::Publish);
+        self.window.write(regs::CMDQ_PROD, register);
+        drop(producer);
+        self.wait_at(register, end, &stalled)?;
+        Ok(Extent { first, end })
+    }
+
+    /// The latest commands that are still in memory, the last one first.
+    pub fn history(&self) -> Vec<Command> {
+        let producer = self.producer.lock();
+        let kept = producer.next.min(self.ring.capacity());
+        let positions = (producer.next - kept..producer.next).rev();
+        let load = |position| {
+            let offset = self.ring.slot(position) * Command::BYTES;
+            Command(self.memory.load_words(offset))
+        };
+        positions.map(load).collect()
     }
 
     /// Puts commands into the ring, all at once if there is room, and returns where
@@ -266,15 +312,28 @@ impl<P: Platform> CommandQueue<P> {
     #[inline]
     fn fill(&self, position: u64, command: Command) {
         let offset = self.ring.slot(position) * Command::BYTES;
-        self.memory.store(offset, command.0[0]);
-        self.memory.store(offset + 8, command.0[1]);
+        self.memory.store_pair(offset, command.0);
         self.memory.publish(offset, Command::BYTES);
     }
 
     /// Waits until everything before `target` is consumed.
     #[inline]
     fn wait(&self, target: u64, stalled: &impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
-        if self.look() >= target {
+        self.wait_at(self.ring.register(target), target, stalled)
+    }
+
+    #[inline(always)]
+    fn wait_at(
+        &self,
+        register: u32,
+        target: u64,
+        stalled: &impl Fn() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let cons = self.window.read(regs::CMDQ_CONS).read(regs::CMDQ_CONS::RD);
+        // It shows no other position from which the hardware would still have to get
+        // there: no more than a lap is ever produced beyond what is consumed.
+        if cons == register {
+            self.consumed.fetch_max(target, Ordering::AcqRel);
             return Ok(());
         }
         self.wait_long(target, stalled)

@@ -217,6 +217,24 @@ impl Command {
         Self([tag.address | range.value, word1.value])
     }
 
+    /// The addresses whose translations it drops, first and length, if it drops those of
+    /// some addresses of `tag` only. Without range invalidation a leaf's size is not in
+    /// it: then the length is 1.
+    pub fn range(&self, tag: Tag) -> Option<(u64, u64)> {
+        let [word0, word1] = self.0;
+        let span = CMD0::NUM.mask << 12 | CMD0::SCALE.mask << 20;
+        if word0 & !span != tag.address {
+            return None;
+        }
+        let address = TLBI1::ADDRESS.read(word1) << 12;
+        let granule = match TLBI1::TG.read(word1) {
+            0 => return Some((address, 1)),
+            granule => 10 + 2 * granule,
+        };
+        let units = (CMD0::NUM.read(word0) + 1) << CMD0::SCALE.read(word0);
+        Some((address, units << granule))
+    }
+
     /// Its architected name, as far as this driver knows it.
     pub fn name(&self) -> &'static str {
         match self.opcode() {

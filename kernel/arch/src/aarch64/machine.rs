@@ -9,15 +9,17 @@ use mastiff_core::platform::{Barrier, Instant, PageRequest, Platform};
 use mastiff_hw::frames::{Frames, frames};
 use mastiff_hw::tables::Tables;
 use mastiff_hw::{Pages, Window};
-use mastiff_pgtable::TableMem;
+use mastiff_pgtable::{Kind, TableMem};
 use spin::Once;
 
 use super::{counter, cpu, mmu, report, timer};
 
 /// The machine that this runs on. There is one, so a value is nothing but the right
-/// to use it; it is made once memory is set up.
+/// to use it, and the way to its memory; it is made once that is set up.
 #[derive(Copy, Clone)]
-pub struct Machine(());
+pub struct Machine {
+    frames: &'static Frames,
+}
 
 static HUB: Once<Arc<IrqHub>> = Once::new();
 
@@ -33,15 +35,13 @@ impl Machine {
         HUB.call_once(Arc::default);
         cpu::unmask_errors();
         cpu::unmask_interrupts();
-        Self(())
+        let frames = frames().expect("memory is set up before there is a machine");
+        Self { frames }
     }
 
-    fn frames(self) -> &'static Frames {
-        frames().expect("memory is set up before there is a machine")
-    }
-
+    #[inline]
     fn tables(self) -> Tables {
-        Tables::for_devices(self.frames())
+        Tables::for_devices(self.frames)
     }
 }
 
@@ -81,11 +81,11 @@ impl Platform for Machine {
     }
 
     fn alloc_pages(&self, request: PageRequest) -> Result<Pages, Fault> {
-        Pages::take(self.frames(), request)
+        Pages::take(self.frames, request)
     }
 
     fn ram_span(&self) -> (PhysAddr, PhysAddr) {
-        self.frames().span()
+        self.frames.span()
     }
 
     #[inline]
@@ -129,6 +129,16 @@ impl TableMem for Machine {
     #[inline]
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64> {
         self.tables().compare_exchange(pa, index, old, new)
+    }
+
+    #[inline(always)]
+    fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        self.tables().fill(pa, index, count, first, step)
+    }
+
+    #[inline(always)]
+    fn clear(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        self.tables().clear(pa, index, count, kind)
     }
 
     fn publish(&self, pa: u64, index: usize, count: usize) {

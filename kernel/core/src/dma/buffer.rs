@@ -4,11 +4,12 @@
 //! are those of a device that its driver could not stop.
 
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
 use alloc::sync::Arc;
 
-use super::Inner;
+use super::{Inner, Slot};
 use crate::addr::{Iova, PhysAddr};
 use crate::error::Fault;
 use crate::iommu::Permission;
@@ -66,7 +67,7 @@ pub struct Mapped<P: Platform> {
     inner: Arc<Inner<P>>,
     // None only after the pages were given back or parked.
     pages: Option<P::Pages>,
-    iova: Iova,
+    slot: Slot,
 }
 
 impl<P: Platform> Mapped<P> {
@@ -75,16 +76,11 @@ impl<P: Platform> Mapped<P> {
         pages: P::Pages,
         access: Permission,
     ) -> Result<Self, MapFailure<P::Pages>> {
-        if !inner.coherent {
-            // Also where the device only writes: a dirty line that is evicted later
-            // would overwrite its data.
-            pages.clean(0, pages.len());
-        }
-        match inner.map(pages.pa(), pages.len() as u64, access) {
-            Ok(iova) => Ok(Self {
+        match lend(inner, &pages, access) {
+            Ok(slot) => Ok(Self {
                 inner: inner.clone(),
                 pages: Some(pages),
-                iova,
+                slot,
             }),
             Err(fault) => Err(MapFailure { fault, pages }),
         }
@@ -92,7 +88,7 @@ impl<P: Platform> Mapped<P> {
 
     /// The address for the device.
     pub fn iova(&self) -> Iova {
-        self.iova
+        self.slot.iova
     }
 
     /// The memory behind it.
@@ -112,19 +108,9 @@ impl<P: Platform> Mapped<P> {
 
     /// Takes the mapping back and quarantines the pages.
     fn park(&mut self) {
-        let Some(pages) = self.pages.take() else {
-            return;
-        };
-        let device = &self.inner.device;
-        if let Err(fault) = self.inner.withdraw(self.iova, pages.len() as u64) {
-            log::error!("{device}: unmapping {}: {fault}", self.iova);
+        if let Some(pages) = self.pages.take() {
+            park(&self.inner, self.slot, pages);
         }
-        log::error!(
-            "{device}: may still use {}; {:#x} bytes quarantined",
-            self.iova,
-            pages.len()
-        );
-        self.inner.platform.quarantine(pages);
     }
 
     fn pages(&self) -> &P::Pages {
@@ -133,23 +119,55 @@ impl<P: Platform> Mapped<P> {
     }
 
     fn release(&mut self) -> Result<Option<P::Pages>, Fault> {
-        let Some(pages) = self.pages.take() else {
-            return Ok(None);
-        };
-        match self.inner.unmap(self.iova, pages.len() as u64) {
-            Ok(()) => Ok(Some(pages)),
-            Err(fault) => {
-                log::error!(
-                    "{}: unmapping {}: {fault}; {:#x} bytes quarantined",
-                    self.inner.device,
-                    self.iova,
-                    pages.len()
-                );
-                self.inner.platform.quarantine(pages);
-                Err(fault)
-            }
+        match self.pages.take() {
+            None => Ok(None),
+            Some(pages) => release(&self.inner, self.slot, pages).map(Some),
         }
     }
+}
+
+/// Gives a device access to pages.
+#[inline(always)]
+fn lend<P: Platform>(
+    inner: &Inner<P>,
+    pages: &P::Pages,
+    access: Permission,
+) -> Result<Slot, Fault> {
+    if !inner.coherent {
+        // Also where the device only writes: a dirty line that is evicted later
+        // would overwrite its data.
+        pages.clean(0, pages.len());
+    }
+    inner.map(pages.pa(), pages.len() as u64, access)
+}
+
+/// Takes it back. Pages that the device may still reach are nobody's any more.
+#[inline(always)]
+fn release<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages) -> Result<P::Pages, Fault> {
+    match inner.unmap(slot, pages.len() as u64) {
+        Ok(()) => Ok(pages),
+        Err(fault) => Err(keep(inner, slot, pages, fault)),
+    }
+}
+
+/// Quarantines pages whose unmapping failed.
+#[cold]
+#[inline(never)]
+fn keep<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages, fault: Fault) -> Fault {
+    let (device, iova, len) = (&inner.device, slot.iova, pages.len());
+    log::error!("{device}: unmapping {iova}: {fault}; {len:#x} bytes quarantined");
+    inner.platform.quarantine(pages);
+    fault
+}
+
+/// Takes pages back from a device that may go on using them, and quarantines them.
+fn park<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages) {
+    let (device, iova, len) = (&inner.device, slot.iova, pages.len());
+    if let Err(fault) = inner.withdraw(slot, len as u64) {
+        log::error!("{device}: unmapping {iova}: {fault}");
+    }
+    log::error!("{device}: may still use {iova}; {len:#x} bytes quarantined");
+    inner.platform.quarantine(pages);
 }
 
 impl<P: Platform> Drop for Mapped<P> {
@@ -287,5 +305,67 @@ impl<P: Platform, D: Direction> DmaMapping<P, D> {
             pages.invalidate(0, pages.len());
         }
         Ok(pages)
+    }
+}
+
+/// The same as a [`DmaMapping`], while the capability is borrowed: nothing is counted.
+pub struct DmaLoan<'d, P: Platform, D: Direction> {
+    inner: &'d Inner<P>,
+    // None only after the pages were given back or parked.
+    pages: Option<P::Pages>,
+    slot: Slot,
+    direction: PhantomData<D>,
+}
+
+impl<'d, P: Platform, D: Direction> DmaLoan<'d, P, D> {
+    #[inline(always)]
+    pub(super) fn new(inner: &'d Inner<P>, pages: P::Pages) -> Result<Self, MapFailure<P::Pages>> {
+        match lend(inner, &pages, D::PERMISSION) {
+            Ok(slot) => Ok(Self {
+                inner,
+                pages: Some(pages),
+                slot,
+                direction: PhantomData,
+            }),
+            Err(fault) => Err(MapFailure { fault, pages }),
+        }
+    }
+
+    /// The address for the device.
+    pub fn iova(&self) -> Iova {
+        self.slot.iova
+    }
+
+    /// Ends a transfer that may still be under way, as [`DmaBuffer::park`] does.
+    pub fn park(mut self) {
+        if let Some(pages) = self.pages.take() {
+            park(self.inner, self.slot, pages);
+        }
+    }
+
+    /// Ends the transfer: when this returns the device cannot reach the pages any
+    /// more. On an error they are quarantined.
+    #[inline(always)]
+    pub fn unmap(self) -> Result<P::Pages, Fault> {
+        // Without pages there is nothing to drop.
+        let mut loan = ManuallyDrop::new(self);
+        let (inner, slot) = (loan.inner, loan.slot);
+        let Some(pages) = loan.pages.take() else {
+            return Err(Fault::Revoked);
+        };
+        let pages = release(inner, slot, pages)?;
+        if D::FROM_DEVICE && !inner.coherent {
+            pages.invalidate(0, pages.len());
+        }
+        Ok(pages)
+    }
+}
+
+impl<P: Platform, D: Direction> Drop for DmaLoan<'_, P, D> {
+    fn drop(&mut self) {
+        if let Some(pages) = self.pages.take() {
+            // Printed where it happened; the pages are parked.
+            let _ = release(self.inner, self.slot, pages);
+        }
     }
 }

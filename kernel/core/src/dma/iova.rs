@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::addr::{Iova, PAGE};
 use crate::error::Fault;
-use crate::iommu::Reserved;
+use crate::iommu::{Hint, Reserved};
 
 /// Sizes from one page to 2^36 pages: 48-bit addresses.
 const CLASSES: usize = 37;
@@ -34,6 +34,27 @@ impl From<&Reserved> for Hole {
     }
 }
 
+/// A range of addresses: its first one, and what the domain knew of it when it was
+/// mapped last.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// Where it begins.
+    pub iova: Iova,
+    /// Where it is in the domain's tables.
+    pub hint: Hint,
+}
+
+impl Slot {
+    /// A range of which nothing is known.
+    #[inline]
+    pub(crate) fn new(start: u64) -> Self {
+        Self {
+            iova: Iova(start),
+            hint: Hint::default(),
+        }
+    }
+}
+
 /// The free and used addresses of a domain.
 pub struct IovaSpace {
     // Ascending; few: as many as there are holes and different masks.
@@ -45,7 +66,7 @@ struct Window {
     last: u64,
     // First address that was never handed out; past `last` when all were.
     fresh: u64,
-    free: [Vec<u64>; CLASSES],
+    free: [Vec<Slot>; CLASSES],
 }
 
 impl IovaSpace {
@@ -70,29 +91,70 @@ impl IovaSpace {
     /// Hands out `len` bytes, aligned to their size rounded up to a power of two,
     /// all of it at or below `limit`; the highest window that fits comes first,
     /// to leave low addresses to those that need them.
-    pub fn alloc(&mut self, len: u64, limit: u64) -> Result<Iova, Fault> {
-        let fault = Fault::OutOfIova { bytes: len, limit };
-        let Some(class) = class(len) else {
-            return Err(fault);
-        };
-        let steps: [fn(&mut Window, usize) -> Option<u64>; 3] =
+    pub fn alloc(&mut self, len: u64, limit: u64) -> Result<Slot, Fault> {
+        match self.alloc_again(len, limit) {
+            Some(slot) => Ok(slot),
+            None => self.alloc_more(len, limit),
+        }
+    }
+
+    /// The same, if something of this size was freed in the highest window.
+    #[inline(always)]
+    pub fn alloc_again(&mut self, len: u64, limit: u64) -> Option<Slot> {
+        let window = self.windows.last_mut()?;
+        if window.last > limit {
+            return None;
+        }
+        window.free.get_mut(class(len))?.pop()
+    }
+
+    /// The same, in any way there is.
+    #[cold]
+    #[inline(never)]
+    pub fn alloc_more(&mut self, len: u64, limit: u64) -> Result<Slot, Fault> {
+        let class = class(len);
+        if class >= CLASSES {
+            return Err(Fault::OutOfIova { bytes: len, limit });
+        }
+        let steps: [fn(&mut Window, usize) -> Option<Slot>; 3] =
             [Window::take, Window::split, Window::merge_and_split];
         for step in steps {
             for window in self.windows.iter_mut().rev() {
                 if window.last <= limit
-                    && let Some(start) = step(window, class)
+                    && let Some(slot) = step(window, class)
                 {
-                    return Ok(Iova(start));
+                    return Ok(slot);
                 }
             }
         }
-        Err(fault)
+        Err(Fault::OutOfIova { bytes: len, limit })
     }
 
     /// Takes back what `alloc` gave for `len` bytes.
-    pub fn free(&mut self, iova: Iova, len: u64) {
-        let Some(class) = class(len) else { return };
-        self.give(iova.0, iova.0 + (PAGE << class) - 1);
+    #[inline(always)]
+    pub fn free(&mut self, slot: Slot, len: u64) {
+        let class = class(len);
+        if let Some(window) = self.windows.last_mut()
+            && window.first <= slot.iova.0
+            && let Some(stack) = window.free.get_mut(class)
+        {
+            stack.push(slot);
+        } else {
+            self.free_lower(slot, class);
+        }
+    }
+
+    /// The same for what does not begin in the highest window.
+    #[cold]
+    #[inline(never)]
+    fn free_lower(&mut self, slot: Slot, class: usize) {
+        let (first, last) = (slot.iova.0, slot.iova.0 + (PAGE << class) - 1);
+        let mut windows = self.windows.iter_mut().rev();
+        match windows.find(|window| window.first <= first) {
+            Some(window) if last <= window.last => window.free[class].push(slot),
+            // Windows have come to end within it.
+            _ => self.give(first, last),
+        }
     }
 
     /// Makes sure that a window ends at `limit`.
@@ -112,8 +174,9 @@ impl IovaSpace {
         high.fresh = old.fresh.max(limit + 1);
         self.windows.insert(at, high);
         self.windows.insert(at, low);
-        for (class, starts) in old.free.into_iter().enumerate() {
-            for start in starts {
+        for (class, slots) in old.free.into_iter().enumerate() {
+            for slot in slots {
+                let start = slot.iova.0;
                 self.give(start, start + (PAGE << class) - 1);
             }
         }
@@ -149,6 +212,7 @@ impl IovaSpace {
     }
 
     /// Puts `first..=last` on the stacks of the windows that it lies in.
+    #[inline(never)]
     fn give(&mut self, mut first: u64, last: u64) {
         for window in &mut self.windows {
             if first > last {
@@ -174,16 +238,16 @@ impl Window {
 
     fn is_unused(&self) -> bool {
         let mut free = 0;
-        for (class, starts) in self.free.iter().enumerate() {
-            free += (PAGE << class) * starts.len() as u64;
+        for (class, slots) in self.free.iter().enumerate() {
+            free += (PAGE << class) * slots.len() as u64;
         }
         self.fresh - self.first == free
     }
 
     /// From the stack of this size, or fresh.
-    fn take(&mut self, class: usize) -> Option<u64> {
-        if let Some(start) = self.free[class].pop() {
-            return Some(start);
+    fn take(&mut self, class: usize) -> Option<Slot> {
+        if let Some(slot) = self.free[class].pop() {
+            return Some(slot);
         }
         let size = PAGE << class;
         let start = self.fresh.checked_add(size - 1)? & !(size - 1);
@@ -196,26 +260,23 @@ impl Window {
         if gap < start {
             self.give(gap, start - 1);
         }
-        Some(start)
+        Some(Slot::new(start))
     }
 
     /// From a larger free range; what is left of it goes back.
-    fn split(&mut self, class: usize) -> Option<u64> {
+    fn split(&mut self, class: usize) -> Option<Slot> {
         let larger = (class + 1..CLASSES).find(|&class| !self.free[class].is_empty())?;
-        let start = self.free[larger].pop()?;
+        let start = self.free[larger].pop()?.iova.0;
         self.give(start + (PAGE << class), start + (PAGE << larger) - 1);
-        Some(start)
+        Some(Slot::new(start))
     }
 
     /// The slow path: neighbours become one range again.
-    fn merge_and_split(&mut self, class: usize) -> Option<u64> {
+    fn merge_and_split(&mut self, class: usize) -> Option<Slot> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for (class, starts) in self.free.iter_mut().enumerate() {
-            ranges.extend(
-                starts
-                    .drain(..)
-                    .map(|start| (start, start + (PAGE << class))),
-            );
+        for (class, slots) in self.free.iter_mut().enumerate() {
+            let starts = slots.drain(..).map(|slot| slot.iova.0);
+            ranges.extend(starts.map(|start| (start, start + (PAGE << class))));
         }
         ranges.sort_unstable();
         let mut merged: Option<(u64, u64)> = None;
@@ -245,17 +306,18 @@ impl Window {
             let aligned = start.trailing_zeros();
             let fits = (end - start).ilog2();
             let class = (aligned.min(fits) as usize).min(CLASSES - 1);
-            self.free[class].push(start * PAGE);
+            self.free[class].push(Slot::new(start * PAGE));
             start += 1 << class;
         }
     }
 }
 
-/// The class of a length in bytes.
-fn class(len: u64) -> Option<usize> {
-    let pages = len.checked_add(PAGE - 1)? / PAGE;
-    let class = pages.max(1).checked_next_power_of_two()?.trailing_zeros() as usize;
-    (class < CLASSES).then_some(class)
+/// The class of a length in bytes: of none, and of one that is too long, no class.
+#[inline(always)]
+fn class(len: u64) -> usize {
+    // The bits of the number of the last page: none of page 0, n of the 2^n-th.
+    let last = len.wrapping_sub(1) / PAGE;
+    (u64::BITS - last.leading_zeros()) as usize
 }
 
 /// The last address of the last whole page at or below `last`.

@@ -14,9 +14,10 @@ mod buffer;
 mod iova;
 
 pub use buffer::{
-    Bidirectional, Direction, DmaBuffer, DmaMapping, FromDevice, MapFailure, Mapped, ToDevice,
+    Bidirectional, Direction, DmaBuffer, DmaLoan, DmaMapping, FromDevice, MapFailure, Mapped,
+    ToDevice,
 };
-pub use iova::{Hole, IovaSpace};
+pub use iova::{Hole, IovaSpace, Slot};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -24,7 +25,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mastiff_dt::{DmaWindow, DmaWindows};
 
-use crate::addr::{Iova, PAGE, PhysAddr};
+use crate::addr::{PAGE, PhysAddr};
 use crate::bus::BusFunction;
 use crate::error::Fault;
 use crate::iommu::{Group, Permission};
@@ -44,6 +45,9 @@ pub(crate) struct Inner<P: Platform> {
     limit: AtomicU64,
     /// Whether the device sees the CPU's caches.
     coherent: bool,
+    /// Whether it reaches everything where the CPU does: no IOMMU translates, and no
+    /// bus has windows.
+    flat: bool,
     revoked: AtomicBool,
 }
 
@@ -138,6 +142,7 @@ impl<P: Platform> Inner<P> {
             platform: platform.clone(),
             device: device.into(),
             limit: AtomicU64::new(path.bus_limit()),
+            flat: path.is_flat(),
             path,
             coherent,
             revoked: AtomicBool::new(false),
@@ -156,33 +161,44 @@ impl<P: Platform> Inner<P> {
     }
 
     /// Gives the device access to memory.
-    fn map(&self, pa: PhysAddr, len: u64, access: Permission) -> Result<Iova, Fault> {
+    #[inline(always)]
+    fn map(&self, pa: PhysAddr, len: u64, access: Permission) -> Result<Slot, Fault> {
         if self.revoked.load(Ordering::Acquire) {
             return Err(Fault::Revoked);
         }
-        match &self.path {
-            Path::Translated(group, _) => group.map(pa, len, self.limit(), access),
-            Path::Direct(windows) | Path::Identity(_, windows) => {
-                let limit = self.limit();
-                match windows.to_bus(pa.0, len) {
-                    Some(bus) if bus + (len - 1) <= limit => Ok(Iova(bus)),
-                    _ => Err(Fault::Unreachable { at: pa, limit }),
-                }
-            }
+        let limit = self.limit();
+        if let Path::Translated(group, _) = &self.path {
+            return group.map(pa, len, limit, access);
+        }
+        let fits = pa.0 <= limit && len - 1 <= limit - pa.0;
+        if self.flat && fits {
+            return Ok(Slot::new(pa.0));
+        }
+        self.map_directly(pa, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn map_directly(&self, pa: PhysAddr, len: u64) -> Result<Slot, Fault> {
+        let limit = self.limit();
+        match self.path.windows().to_bus(pa.0, len) {
+            Some(bus) if bus + (len - 1) <= limit => Ok(Slot::new(bus)),
+            _ => Err(Fault::Unreachable { at: pa, limit }),
         }
     }
 
-    fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+    #[inline(always)]
+    fn unmap(&self, slot: Slot, len: u64) -> Result<(), Fault> {
         match &self.path {
-            Path::Translated(group, _) => group.unmap(iova, len),
+            Path::Translated(group, _) => group.unmap(slot, len),
             Path::Direct(_) | Path::Identity(..) => Ok(()),
         }
     }
 
     /// The same where the device may still use the address.
-    fn withdraw(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+    fn withdraw(&self, slot: Slot, len: u64) -> Result<(), Fault> {
         match &self.path {
-            Path::Translated(group, _) => group.withdraw(iova, len),
+            Path::Translated(group, _) => group.withdraw(slot, len),
             Path::Direct(_) | Path::Identity(..) => Ok(()),
         }
     }
@@ -258,13 +274,34 @@ impl<P: Platform> Dma<P> {
     ) -> Result<DmaMapping<P, D>, MapFailure<P::Pages>> {
         DmaMapping::new(&self.inner, pages)
     }
+
+    /// The same for one who has the capability at hand until the transfer ends.
+    #[inline(always)]
+    pub fn lend<D: Direction>(
+        &self,
+        pages: P::Pages,
+    ) -> Result<DmaLoan<'_, P, D>, MapFailure<P::Pages>> {
+        DmaLoan::new(&self.inner, pages)
+    }
 }
 
 impl Path {
-    /// The highest address that the buses let through.
-    fn bus_limit(&self) -> u64 {
+    fn windows(&self) -> &DmaWindows {
         let (Self::Direct(windows) | Self::Translated(_, windows) | Self::Identity(_, windows)) =
             self;
+        windows
+    }
+
+    fn is_flat(&self) -> bool {
+        match self {
+            Self::Direct(windows) | Self::Identity(_, windows) => windows.is_unlimited(),
+            Self::Translated(..) => false,
+        }
+    }
+
+    /// The highest address that the buses let through.
+    fn bus_limit(&self) -> u64 {
+        let windows = self.windows();
         let lasts = windows.0.iter().map(|window| window.bus + last(window));
         lasts.max().unwrap_or(0)
     }

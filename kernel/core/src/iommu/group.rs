@@ -7,7 +7,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use mastiff_dt::NodeId;
 use spin::Mutex;
@@ -15,7 +14,7 @@ use spin::Mutex;
 use super::streams::{StreamKey, Streams};
 use super::{Domain, Iommu, Permission, Reserved};
 use crate::addr::{Iova, PAGE, PhysAddr, StreamId, SubstreamId};
-use crate::dma::{Hole, IovaSpace};
+use crate::dma::{Hole, IovaSpace, Slot};
 use crate::error::Fault;
 
 /// One IOMMU that a device is behind, with its streams there.
@@ -50,17 +49,21 @@ pub(crate) struct Identity {
 pub struct Group {
     streams: Arc<Streams>,
     identity: bool,
-    space: Mutex<IovaSpace>,
+    addresses: Mutex<Addresses>,
     // By page; more than one where a member cannot reach the first.
     doorbells: Mutex<Vec<(u64, Iova)>>,
-    // Bytes that members can reach.
-    mapped: AtomicU64,
     isolation: Option<Box<str>>,
     live: Mutex<Live>,
     // Mappings are made of such pages: the largest of those that the IOMMUs have.
     page: u64,
     // One for each IOMMU on the way, and the same mappings in all of them.
     domains: Vec<(NodeId, Arc<dyn Domain>)>,
+}
+
+struct Addresses {
+    space: IovaSpace,
+    // Bytes that members can reach.
+    mapped: u64,
 }
 
 #[derive(Default)]
@@ -194,7 +197,7 @@ impl Group {
         let reserved = reserved(joining.behind)?;
         let mut holes = joining.holes.to_vec();
         holes.extend(reserved.iter().flatten().map(Hole::from));
-        group.space.lock().exclude(&holes)?;
+        group.addresses.lock().space.exclude(&holes)?;
         live.attachments.append(&mut attached);
         live.members.push(Member {
             name: joining.device.into(),
@@ -224,9 +227,11 @@ impl Group {
         Ok(Self {
             streams: streams.clone(),
             identity: joining.identity,
-            space: Mutex::new(IovaSpace::new(aperture)),
+            addresses: Mutex::new(Addresses {
+                space: IovaSpace::new(aperture),
+                mapped: 0,
+            }),
             doorbells: Mutex::new(Vec::new()),
-            mapped: AtomicU64::new(0),
             isolation: joining.isolation.map(Into::into),
             page,
             live: Mutex::new(Live::default()),
@@ -312,47 +317,104 @@ impl Group {
     }
 
     /// Maps memory at an address of the group's choice, at or below `limit`.
+    #[inline(always)]
     pub(crate) fn map(
         &self,
         pa: PhysAddr,
         len: u64,
         limit: u64,
         access: Permission,
-    ) -> Result<Iova, Fault> {
-        let iova = self.space.lock().alloc(len, limit)?;
-        for (done, (_, domain)) in self.domains.iter().enumerate() {
-            if let Err(fault) = domain.map(iova, pa, len, access) {
-                let undone = self.domains[..done]
-                    .iter()
-                    .try_for_each(|(_, domain)| domain.unmap(iova, len));
-                if undone.is_ok() {
-                    self.space.lock().free(iova, len);
-                }
-                return Err(fault);
+    ) -> Result<Slot, Fault> {
+        let mut slot = self.take(len, limit)?;
+        let [(_, only)] = &*self.domains else {
+            return self.map_all(slot, pa, len, access);
+        };
+        match only.map_near(slot.hint, slot.iova, pa, len, access) {
+            Ok(hint) => {
+                slot.hint = hint;
+                Ok(slot)
             }
+            Err(fault) => Err(self.unmapped(slot, len, fault)),
         }
-        self.mapped.fetch_add(len, Ordering::Relaxed);
-        Ok(iova)
     }
 
     /// Takes a mapping back. On an error a transaction may still reach the memory
     /// through it, so the address is never handed out again.
-    pub(crate) fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
-        self.withdraw(iova, len)?;
-        self.space.lock().free(iova, len);
+    #[inline(always)]
+    pub(crate) fn unmap(&self, slot: Slot, len: u64) -> Result<(), Fault> {
+        match &*self.domains {
+            [(_, only)] => only.unmap_near(slot.hint, slot.iova, len)?,
+            _ => self.unmap_all(slot.iova, len)?,
+        }
+        self.give(slot, len);
         Ok(())
     }
 
     /// The same, and the address is never handed out again in any case: the device may
     /// still use it.
-    pub(crate) fn withdraw(&self, iova: Iova, len: u64) -> Result<(), Fault> {
+    pub(crate) fn withdraw(&self, slot: Slot, len: u64) -> Result<(), Fault> {
+        self.unmap_all(slot.iova, len)?;
+        self.addresses.lock().mapped -= len;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn take(&self, len: u64, limit: u64) -> Result<Slot, Fault> {
+        let mut addresses = self.addresses.lock();
+        let slot = match addresses.space.alloc_again(len, limit) {
+            Some(slot) => slot,
+            None => addresses.space.alloc_more(len, limit)?,
+        };
+        addresses.mapped += len;
+        Ok(slot)
+    }
+
+    #[inline(always)]
+    fn give(&self, slot: Slot, len: u64) {
+        let mut addresses = self.addresses.lock();
+        addresses.mapped -= len;
+        addresses.space.free(slot, len);
+    }
+
+    /// The same mapping in every domain.
+    #[inline(never)]
+    fn map_all(
+        &self,
+        slot: Slot,
+        pa: PhysAddr,
+        len: u64,
+        access: Permission,
+    ) -> Result<Slot, Fault> {
+        for (done, (_, domain)) in self.domains.iter().enumerate() {
+            if let Err(fault) = domain.map(slot.iova, pa, len, access) {
+                let undone = self.domains[..done]
+                    .iter()
+                    .try_for_each(|(_, domain)| domain.unmap(slot.iova, len));
+                if undone.is_ok() {
+                    return Err(self.unmapped(slot, len, fault));
+                }
+                self.addresses.lock().mapped -= len;
+                return Err(fault);
+            }
+        }
+        Ok(slot)
+    }
+
+    #[inline(never)]
+    fn unmap_all(&self, iova: Iova, len: u64) -> Result<(), Fault> {
         let mut result = Ok(());
         for (_, domain) in &self.domains {
             result = result.and(domain.unmap(iova, len));
         }
-        result?;
-        self.mapped.fetch_sub(len, Ordering::Relaxed);
-        Ok(())
+        result
+    }
+
+    /// Gives an address back that nothing could be mapped at.
+    #[cold]
+    #[inline(never)]
+    fn unmapped(&self, slot: Slot, len: u64, fault: Fault) -> Fault {
+        self.give(slot, len);
+        fault
     }
 
     /// The address at which member `device` writes to raise an interrupt: the doorbell
@@ -371,9 +433,9 @@ impl Group {
         let iova = match known {
             Some((_, iova)) => *iova,
             None => {
-                let iova = self.map(PhysAddr(page), size, limit, Permission::Doorbell)?;
-                doorbells.push((page, iova));
-                iova
+                let slot = self.map(PhysAddr(page), size, limit, Permission::Doorbell)?;
+                doorbells.push((page, slot.iova));
+                slot.iova
             }
         };
         Ok(iova.add(offset))
@@ -388,7 +450,7 @@ impl Group {
     /// Splits the address space so that a member limited to `limit` is served
     /// without a search.
     pub(crate) fn admit(&self, limit: u64) -> Result<(), Fault> {
-        self.space.lock().split_at(limit);
+        self.addresses.lock().space.split_at(limit);
         Ok(())
     }
 
@@ -422,7 +484,7 @@ impl Group {
             tag: self.domains.first().and_then(|(_, domain)| domain.tag()),
             parent: None,
             substream: None,
-            mapped: self.mapped.load(Ordering::Relaxed) + kept,
+            mapped: self.addresses.lock().mapped + kept,
             doorbells: doorbells
                 .iter()
                 .map(|&(page, iova)| (PhysAddr(page), iova))

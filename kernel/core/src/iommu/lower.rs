@@ -12,7 +12,7 @@ use spin::Mutex;
 use super::group::Behind;
 use super::{Domain, ParentDomain, Permission};
 use crate::addr::{Iova, PhysAddr};
-use crate::dma::IovaSpace;
+use crate::dma::{IovaSpace, Slot};
 use crate::error::Fault;
 
 /// What spaces can be nested in: one domain for each IOMMU that the device is behind.
@@ -55,14 +55,15 @@ impl Below {
 
     /// Gives memory an address.
     pub fn map(&self, pa: PhysAddr, len: u64, access: Permission) -> Result<Iova, Fault> {
-        let at = self.space.lock().alloc(len, u64::MAX)?;
+        let slot = self.space.lock().alloc(len, u64::MAX)?;
+        let at = slot.iova;
         for (done, (_, domain)) in self.domains.iter().enumerate() {
             if let Err(fault) = domain.map(at, pa, len, access) {
                 let undone = self.domains[..done]
                     .iter()
                     .try_for_each(|(_, domain)| domain.unmap(at, len));
                 if undone.is_ok() {
-                    self.space.lock().free(at, len);
+                    self.space.lock().free(slot, len);
                 }
                 return Err(fault);
             }
@@ -78,7 +79,7 @@ impl Below {
             result = result.and(domain.unmap(at, len));
         }
         result?;
-        self.space.lock().free(at, len);
+        self.space.lock().free(Slot::new(at.0), len);
         Ok(())
     }
 }

@@ -169,6 +169,25 @@ pub trait Domain: Send + Sync {
     /// reaches the memory through this domain any more. An error of the *sync*
     /// means that one still may: neither memory nor address may be reused.
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault>;
+    /// The same as `map`, with what was known of this range when it was mapped last;
+    /// gives what is known of it now.
+    fn map_near(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pa: PhysAddr,
+        len: u64,
+        access: Permission,
+    ) -> Result<Hint, Fault> {
+        let _ = hint;
+        self.map(iova, pa, len, access)?;
+        Ok(Hint::default())
+    }
+    /// The same as `unmap`, with what is known of this range.
+    fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+        let _ = hint;
+        self.unmap(iova, len)
+    }
     /// Every level of the walk for an address.
     fn walk(&self, iova: Iova) -> Vec<WalkStep>;
     /// The tag of its translations (ASID), if it has one.
@@ -189,6 +208,12 @@ pub trait ParentDomain: Domain {
     /// A new, empty domain in this one, which it keeps alive.
     fn nested(&self) -> Result<Arc<dyn Domain>, Fault>;
 }
+
+/// What a domain knows of a range's place in its tables: whoever has the range keeps
+/// it, and gives it back to spare the domain a search. It means something to the domain
+/// that gave it only.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hint(pub u64);
 
 /// What a master may do with mapped memory.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

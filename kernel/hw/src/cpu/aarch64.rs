@@ -143,6 +143,7 @@ fn line() -> usize {
 ///
 /// # Safety
 /// The range is mapped, normal memory.
+#[inline(never)]
 pub unsafe fn clean(at: *const u8, len: usize) {
     let line = line();
     let end = at as usize + len;
@@ -159,6 +160,7 @@ pub unsafe fn clean(at: *const u8, len: usize) {
 ///
 /// # Safety
 /// The range is mapped, normal memory.
+#[inline(never)]
 pub unsafe fn clean_invalidate(at: *const u8, len: usize) {
     let line = line();
     let end = at as usize + len;

@@ -209,6 +209,16 @@ impl Frames {
         self.zones.iter().find_map(|zone| zone.kind(pa / PAGE))
     }
 
+    /// Whether the frame at `pa` is for `kind`.
+    #[inline(always)]
+    pub fn is(&self, pa: u64, kind: Kind) -> bool {
+        // Nearly all machines have one zone.
+        match &*self.zones {
+            [only] => only.is(pa / PAGE, kind),
+            zones => zones.iter().any(|zone| zone.is(pa / PAGE, kind)),
+        }
+    }
+
     fn zone(&self, pa: u64) -> &Zone {
         let frame = pa / PAGE;
         self.zones

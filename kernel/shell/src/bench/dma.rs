@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{PAGE, StreamId};
-use mastiff_core::dma::{Bidirectional, Dma, DmaMapping};
+use mastiff_core::dma::{Bidirectional, Dma, DmaLoan};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::Iommu;
 use mastiff_core::platform::Platform;
@@ -23,24 +23,24 @@ const SIZES: [(&str, u64, &[usize]); 3] = [
     ("map-2m", 2 << 20, &[1, 16, 256]),
 ];
 
-type Mapping<P> = DmaMapping<P, Bidirectional>;
+type Loan<'d, P> = DmaLoan<'d, P, Bidirectional>;
 
 /// Mappings that are out, to be ended in any order.
-struct Held<P: Platform> {
-    mappings: Vec<Mapping<P>>,
+struct Held<'d, P: Platform> {
+    mappings: Vec<Loan<'d, P>>,
     random: u64,
 }
 
-impl<P: Platform> Held<P> {
+impl<'d, P: Platform> Held<'d, P> {
     /// `count` mappings of `bytes`; `None` where there is no memory for them.
-    fn new(dma: &Dma<P>, bytes: u64, count: usize) -> Result<Option<Self>, Failure> {
+    fn new(dma: &'d Dma<P>, bytes: u64, count: usize) -> Result<Option<Self>, Failure> {
         let mut mappings = Vec::new();
         if mappings.try_reserve_exact(count).is_err() {
             return Ok(None);
         }
         for _ in 0..count {
             match dma.pages(bytes) {
-                Ok(pages) => mappings.push(map(dma, pages)?),
+                Ok(pages) => mappings.push(lend(dma, pages)?),
                 Err(Fault::OutOfMemory { .. }) => return Ok(None),
                 Err(fault) => return Err(fault.into()),
             }
@@ -50,7 +50,7 @@ impl<P: Platform> Held<P> {
     }
 
     /// One of them, each time another, and the same ones in every boot.
-    fn any(&mut self) -> Option<Mapping<P>> {
+    fn any(&mut self) -> Option<Loan<'d, P>> {
         // Xorshift.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -60,8 +60,8 @@ impl<P: Platform> Held<P> {
     }
 }
 
-fn map<P: Platform>(dma: &Dma<P>, pages: P::Pages) -> Result<Mapping<P>, Fault> {
-    dma.map(pages).map_err(|failure| failure.fault)
+fn lend<P: Platform>(dma: &Dma<P>, pages: P::Pages) -> Result<Loan<'_, P>, Fault> {
+    dma.lend(pages).map_err(|failure| failure.fault)
 }
 
 /// Mappings of each size, with few and many others out.
@@ -79,11 +79,11 @@ pub fn rows<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Resul
 }
 
 /// Ends some mappings in any order, then makes as many again.
-fn steady<P: Platform>(
+fn steady<'d, P: Platform>(
     course: &Course<'_, P>,
     name: &'static str,
-    dma: &Dma<P>,
-    mut held: Held<P>,
+    dma: &'d Dma<P>,
+    mut held: Held<'d, P>,
 ) -> Result<Record, Failure> {
     let outstanding = held.mappings.len();
     let (mut maps, mut unmaps) = (Samples::new(), Samples::new());
@@ -98,7 +98,7 @@ fn steady<P: Platform>(
             spare.push(pages?);
         }
         for pages in spare.drain(..) {
-            let (insn, mapping) = course.meter.count(|| dma.map(pages));
+            let (insn, mapping) = course.meter.count(|| dma.lend(pages));
             maps.add(insn);
             held.mappings
                 .push(mapping.map_err(|failure| failure.fault)?);
@@ -121,7 +121,7 @@ pub fn first<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Resu
     for _ in 0..SAMPLES {
         let dma = course.rehearsal()?;
         let pages = dma.pages(PAGE)?;
-        let (insn, mapping) = course.meter.count(|| dma.map::<Bidirectional>(pages));
+        let (insn, mapping) = course.meter.count(|| dma.lend::<Bidirectional>(pages));
         samples.add(insn);
         mapping.map_err(|failure| failure.fault)?;
     }

@@ -9,7 +9,7 @@ const MASK32: u64 = (1 << 32) - 1;
 fn s20_zero_is_never_handed_out() {
     let mut space = IovaSpace::new(4 * PAGE - 1);
     let mut got: Vec<u64> = (0..3)
-        .map(|_| space.alloc(1, u64::MAX).unwrap().0)
+        .map(|_| space.alloc(1, u64::MAX).unwrap().iova.0)
         .collect();
     got.sort_unstable();
     assert_eq!(got, [PAGE, 2 * PAGE, 3 * PAGE]);
@@ -29,7 +29,7 @@ fn s20_the_last_page_of_four_gibibytes_is_an_address_like_any_other() {
         }])
         .unwrap();
     let last = space.alloc(PAGE, MASK32).unwrap();
-    assert_eq!(last.0, MASK32 - PAGE + 1);
+    assert_eq!(last.iova.0, MASK32 - PAGE + 1);
     assert!(space.alloc(PAGE, MASK32).is_err());
     space.free(last, PAGE);
     assert_eq!(space.alloc(PAGE, MASK32).unwrap(), last);
@@ -53,8 +53,8 @@ fn all_of_a_64_bit_space_does_not_overflow() {
 fn low_addresses_are_left_to_those_that_need_them() {
     let mut space = IovaSpace::new((1 << 48) - 1);
     space.split_at(MASK28);
-    assert!(space.alloc(PAGE, u64::MAX).unwrap().0 > MASK28);
-    assert!(space.alloc(PAGE, MASK28).unwrap().0 <= MASK28);
+    assert!(space.alloc(PAGE, u64::MAX).unwrap().iova.0 > MASK28);
+    assert!(space.alloc(PAGE, MASK28).unwrap().iova.0 <= MASK28);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn a_hole_in_use_is_refused_and_one_that_is_free_again_is_not() {
     let mut space = IovaSpace::new(MASK28);
     let got = space.alloc(PAGE, MASK28).unwrap();
     let hole = Hole {
-        first: got.0,
-        last: got.0,
+        first: got.iova.0,
+        last: got.iova.0,
     };
     assert!(matches!(
         space.exclude(&[hole]),
@@ -78,12 +78,34 @@ fn a_hole_in_use_is_refused_and_one_that_is_free_again_is_not() {
 fn fragments_become_whole_again() {
     let pages = 1 << 10;
     let mut space = IovaSpace::new(2 * pages * PAGE - 1);
-    let small: Vec<Iova> = core::iter::from_fn(|| space.alloc(PAGE, u64::MAX).ok()).collect();
+    let small: Vec<Slot> = core::iter::from_fn(|| space.alloc(PAGE, u64::MAX).ok()).collect();
     assert_eq!(small.len() as u64, 2 * pages - 1);
-    for iova in small {
-        space.free(iova, PAGE);
+    for slot in small {
+        space.free(slot, PAGE);
     }
-    assert_eq!(space.alloc(pages * PAGE, u64::MAX).unwrap().0, pages * PAGE);
+    let whole = space.alloc(pages * PAGE, u64::MAX).unwrap();
+    assert_eq!(whole.iova.0, pages * PAGE);
+}
+
+#[test]
+fn a_range_comes_with_what_was_known_of_it() {
+    let mut space = IovaSpace::new((1 << 48) - 1);
+    let page = space.alloc(PAGE, u64::MAX).unwrap();
+    let two = space.alloc(2 * PAGE, u64::MAX).unwrap();
+    assert_eq!((page.hint, two.hint), (Hint::default(), Hint::default()));
+    let hint = Hint(7);
+    space.free(Slot { hint, ..page }, PAGE);
+    assert_eq!(space.alloc(PAGE, u64::MAX), Ok(Slot { hint, ..page }));
+}
+
+#[test]
+fn classes_are_powers_of_two_of_pages() {
+    let classes = [1, PAGE, PAGE + 1, 2 * PAGE, 3 * PAGE, 5 * PAGE].map(class);
+    assert_eq!(classes, [0, 0, 1, 1, 2, 3]);
+    assert_eq!(class(1 << 48), CLASSES - 1);
+    for none in [0, (1 << 48) + 1, u64::MAX] {
+        assert!(class(none) >= CLASSES);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -126,7 +148,7 @@ proptest! {
                             && holes.iter().all(|&(f, l)| start + size <= f || l < start)
                     };
                     match space.alloc(len, limit) {
-                        Ok(iova) => {
+                        Ok(Slot { iova, .. }) => {
                             prop_assert!(iova.0 >= PAGE && iova.0 + size <= top);
                             prop_assert!(iova.0.is_multiple_of(size));
                             prop_assert!(fits(iova.0), "{:#x}", iova.0);
@@ -145,7 +167,7 @@ proptest! {
                 Op::Free(index) if !out.is_empty() => {
                     let (&start, &size) = out.iter().nth(index.index(out.len())).unwrap();
                     out.remove(&start);
-                    space.free(Iova(start), size);
+                    space.free(Slot::new(start), size);
                 }
                 Op::Free(_) => {}
                 Op::Split(at) => space.split_at(at),
