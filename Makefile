@@ -32,7 +32,7 @@ test: ## host tests, then boot tests on QEMU
 	@scripts/test
 
 bench: ## instructions of DMA, I/O and boot: a table, and target/bench.json
-	@scripts/setup rust qemu && scripts/make-image qemu-virt && scripts/bench
+	@scripts/setup rust qemu && scripts/make-image --via '' qemu-virt && scripts/bench
 
 check: ## format, lints, docs, layering
 	@scripts/setup rust lint
