@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Domain, EntryDump, Iommu, Limits, Permission, Status, WalkStep};
+use mastiff_core::iommu::{Domain, EntryDump, Iommu, Limits, Permission, Status, Tag, WalkStep};
 
 /// What a stand-in publishes for a node with `#iommu-cells`.
 pub struct PaperIommu;
@@ -63,7 +63,7 @@ impl Domain for PaperDomain {
         Vec::new()
     }
 
-    fn tag(&self) -> Option<u32> {
+    fn tag(&self) -> Option<Tag> {
         None
     }
 }

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{
-    Domain, DumpPart, EntryDump, Iommu, Limits, Permission, Reserved, Status, WalkStep,
+    Domain, DumpPart, EntryDump, Iommu, Limits, Permission, Reserved, Status, Tag, WalkStep,
 };
 use mastiff_core::platform::Platform;
 
@@ -181,10 +181,11 @@ impl<P: Platform> Domain for Handle<P> {
             index: 0,
             descriptor,
             meaning,
+            attributes: Vec::new(),
         }])
     }
 
-    fn tag(&self) -> Option<u32> {
-        Some(self.id)
+    fn tag(&self) -> Option<Tag> {
+        Some(Tag::Domain(self.id))
     }
 }

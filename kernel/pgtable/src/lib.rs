@@ -42,6 +42,7 @@
 
 mod entry;
 mod error;
+mod fields;
 mod geometry;
 mod hint;
 mod mem;

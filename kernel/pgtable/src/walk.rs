@@ -4,6 +4,7 @@
 use core::ops::Range;
 
 use crate::entry::{self, Entry};
+use crate::fields;
 use crate::geometry::{Geometry, LAST_LEVEL};
 use crate::mem::TableMem;
 use crate::stage1::Attrs;
@@ -41,6 +42,11 @@ impl WalkStep {
             }
             _ => 1,
         }
+    }
+
+    /// Its attributes by their architected names, whoever wrote them.
+    pub fn fields(&self, geometry: &Geometry) -> impl Iterator<Item = (&'static str, u64)> {
+        fields::of(geometry.stage, self.entry, self.raw)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{
-    Domain, EntryDump, Iommu, Limits, ParentDomain, Permission, Reserved, Status, WalkStep,
+    Domain, EntryDump, Iommu, Limits, ParentDomain, Permission, Reserved, Status, Tag, WalkStep,
 };
 
 use crate::breach;
@@ -440,15 +440,16 @@ impl Domain for FakeDomain {
         .collect()
     }
 
-    fn tag(&self) -> Option<u32> {
-        Some(self.handle.id)
+    fn tag(&self) -> Option<Tag> {
+        Some(Tag::Asid(self.handle.id))
     }
 
-    fn parent_tag(&self) -> Option<u32> {
+    fn parent_tag(&self) -> Option<Tag> {
         let parent = self.handle.parent.as_ref();
-        parent.map(|parent| parent.handle.id)
+        parent.map(|parent| Tag::Vmid(parent.handle.id))
     }
 }
+            attributes: vec![("AF", 1)],
 
 impl Drop for Handle {
     fn drop(&mut self) {

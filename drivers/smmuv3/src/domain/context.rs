@@ -301,7 +301,7 @@ impl<P: Machine> Context<P> {
 
     /// What there is to say of an address that a master faulted on.
     pub fn explain(&self, iova: Iova) -> String {
-        let mut words = format!("{} {}", self.kind(), self.number);
+        let mut words = self.shown_tag().to_string();
         let Some(parts) = &self.parts else {
             return words;
         };
@@ -339,10 +339,12 @@ impl<P: Machine> Context<P> {
         })
     }
 
-    fn kind(&self) -> &'static str {
+    /// Its number, and what it is one of.
+    pub fn shown_tag(&self) -> iommu::Tag {
+        let number = self.number.into();
         match self.stage {
-            Stage::One => "ASID",
-            Stage::Two => "VMID",
+            Stage::One => iommu::Tag::Asid(number),
+            Stage::Two => iommu::Tag::Vmid(number),
         }
     }
 
@@ -355,7 +357,8 @@ impl<P: Machine> Context<P> {
 }
 
 /// Frees tables, CD and tag once nothing of them is cached. If that cannot be had,
-/// all three are lost for good: the hardware may still walk the tables.
+/// the tag is lost for good and the others are quarantined: the hardware may still walk
+/// the tables.
 impl<P: Machine> Drop for Context<P> {
     fn drop(&mut self) {
         self.smmu.counters.domains.subtract();
@@ -367,8 +370,8 @@ impl<P: Machine> Drop for Context<P> {
         match done {
             Ok(()) => self.numbers().lock().give(self.number),
             Err(fault) => {
-                let (name, kind, number) = (self.smmu.name(), self.kind(), self.number);
-                log::error!("{name}: the tables of {kind} {number} stay allocated: {fault}");
+                let (name, tag) = (self.smmu.name(), self.shown_tag());
+                log::error!("{name}: the tables of {tag} stay allocated: {fault}");
                 if let Some(cd) = parts.cd {
                     cd.abandon(&self.smmu);
                 }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId, SubstreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Domain, Hint, Permission, WalkStep};
+use mastiff_core::iommu::{self, Domain, Hint, Permission, WalkStep};
 
 pub(crate) use context::Context;
 pub(crate) use nested::{Lower, Parent, Shown};
@@ -67,13 +67,13 @@ impl<P: Machine> Domain for PagingDomain<P> {
         self.0.walk(iova)
     }
 
-    fn tag(&self) -> Option<u32> {
-        Some(self.0.number().into())
+    fn tag(&self) -> Option<iommu::Tag> {
+        Some(self.0.shown_tag())
     }
 
-    fn parent_tag(&self) -> Option<u32> {
+    fn parent_tag(&self) -> Option<iommu::Tag> {
         let parent = self.0.parent()?;
-        Some(parent.context().number().into())
+        Some(parent.context().shown_tag())
     }
 }
 
@@ -101,7 +101,7 @@ impl<P: Machine> Domain for IdentityDomain<P> {
         Vec::new()
     }
 
-    fn tag(&self) -> Option<u32> {
+    fn tag(&self) -> Option<iommu::Tag> {
         None
     }
 }

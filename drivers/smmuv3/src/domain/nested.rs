@@ -172,8 +172,8 @@ impl<P: Machine> Domain for Lower<P> {
         self.0.context.walk(iova)
     }
 
-    fn tag(&self) -> Option<u32> {
-        Some(self.0.context.number().into())
+    fn tag(&self) -> Option<iommu::Tag> {
+        Some(self.0.context.shown_tag())
     }
 }
 

@@ -38,6 +38,7 @@ impl<P: Machine> Context<P> {
                 index: step.index,
                 descriptor: step.raw,
                 meaning: meaning(step, &geometry).into_boxed_str(),
+                attributes: step.fields(&geometry).collect(),
             });
         }
         if let (Some(parent), Some((output, ..))) = (self.parent(), tables.translate(iova.0)) {

@@ -1,6 +1,7 @@
 //! Every step of bringing it up fails in turn, and nothing is left behind.
 
 use mastiff_core::error::Fault;
+use mastiff_core::iommu::Tag;
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::Features;
@@ -57,5 +58,9 @@ fn domains_without_memory_leave_nothing() {
         );
         assert_eq!(bench.frames(), frames);
     }
-    assert_eq!(bench.domain().tag(), Some(1), "no ASID was used up");
+    assert_eq!(
+        bench.domain().tag(),
+        Some(Tag::Asid(1)),
+        "no ASID was used up"
+    );
 }

@@ -280,7 +280,7 @@ fn entries_are_shown_as_the_hardware_reads_them() {
     assert_eq!(field(0, "L2Ptr") + 8 * 64, dump.parts[1].pa.0);
     assert_eq!(field(1, "S1ContextPtr"), dump.parts[2].pa.0);
     assert_eq!(field(1, "Config"), 0b101);
-    assert_eq!(field(2, "ASID"), u64::from(domain.tag().unwrap()));
+    assert_eq!(field(2, "ASID"), u64::from(domain.tag().unwrap().number()));
     assert_eq!(field(2, "TTB0"), domain.walk(Iova(0))[0].table.0);
     assert_eq!(field(2, "T0SZ"), 16);
     let neighbour = bench.iommu().describe(StreamId(0x0109)).unwrap();

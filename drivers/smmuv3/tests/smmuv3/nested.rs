@@ -118,11 +118,16 @@ fn entries_and_walks_say_all_that_there_is() {
         fields.iter().find(|(known, _)| *known == name).unwrap().1
     };
     assert_eq!(field(1, "Config"), 0b111);
-    assert_eq!(field(1, "S2VMID"), u64::from(parent.tag().unwrap()));
+    assert_eq!(
+        field(1, "S2VMID"),
+        u64::from(parent.tag().unwrap().number())
+    );
     assert_eq!(field(1, "S2TTB"), parent.walk(Iova(0))[0].table.0);
-    assert_eq!(field(2, "ASID"), u64::from(domain.tag().unwrap()));
+    assert_eq!(field(2, "ASID"), u64::from(domain.tag().unwrap().number()));
     assert_eq!(domain.parent_tag(), parent.tag());
     assert_eq!(parent.parent_tag(), None);
+    let kinds = [domain.tag(), parent.tag()].map(|tag| tag.unwrap().kind());
+    assert_eq!(kinds, ["ASID", "VMID"]);
     // Neither the CD nor its tables are known by where they are in memory.
     let lift = parent.aperture() + 1;
     assert_eq!(field(1, "S1ContextPtr"), dump.parts[2].pa.0 + lift);

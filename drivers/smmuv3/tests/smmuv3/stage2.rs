@@ -24,7 +24,7 @@ fn entries_say_all_that_there_is() {
         let fields = &dump.parts[1].fields;
         fields.iter().find(|(known, _)| *known == name).unwrap().1
     };
-    assert_eq!(field("S2VMID"), u64::from(domain.tag().unwrap()));
+    assert_eq!(field("S2VMID"), u64::from(domain.tag().unwrap().number()));
     assert_eq!(field("S2TTB"), domain.walk(Iova(0))[0].table.0);
     assert_eq!(field("S2T0SZ"), 64 - 44);
     assert_eq!(bench.iommu().limits().aperture, (1 << 44) - 1);
@@ -49,7 +49,17 @@ fn rights_and_types_are_kept() {
     assert_eq!(bench.read(8, 0), Ok(1));
     assert_eq!(bench.write(8, 0, 2), Err(BusError::Aborted));
     bench.write(8, PAGE, 2).unwrap();
-    let meanings = [0, PAGE].map(|at| domain.walk(Iova(at)).pop().unwrap().meaning);
+    let ends = [0, PAGE].map(|at| domain.walk(Iova(at)).pop().unwrap());
+    let attributes = |memory, access| {
+        let (names, values) = (
+            ["MemAttr", "S2AP", "SH", "AF", "Contiguous", "XN"],
+            [memory, access, 0b11, 1, 0, 0b10],
+        );
+        names.into_iter().zip(values).collect::<Vec<_>>()
+    };
+    assert_eq!(ends[0].attributes, attributes(0b1111, 0b01));
+    assert_eq!(ends[1].attributes, attributes(0b0001, 0b11));
+    let meanings = ends.map(|end| end.meaning);
     assert!(meanings[0].ends_with("ReadOnly, Normal"), "{meanings:?}");
     assert!(meanings[1].ends_with("ReadWrite, Device"), "{meanings:?}");
     let faults = bench.faults();

@@ -75,6 +75,16 @@ fn rights_are_kept() {
     assert_eq!(walk.len(), 4);
     assert!(meanings[0].starts_with("table at"), "{meanings:?}");
     assert!(meanings[3].ends_with("ReadWrite, Device"), "{meanings:?}");
+    let attributes = |level: usize| {
+        let all = walk[level].attributes.iter();
+        let all = all.map(|(name, value)| format!("{name} {value}"));
+        all.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(attributes(0), "PXNTable 0, UXNTable 0, APTable 0");
+    assert_eq!(
+        attributes(3),
+        "AttrIndx 2, AP 1, SH 3, AF 1, nG 1, Contiguous 0, PXN 1, UXN 1"
+    );
     assert_eq!(
         &*domain.walk(Iova(1 << 40)).last().unwrap().meaning,
         "invalid: faults"

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::Permission;
+use mastiff_core::iommu::{Permission, Tag};
 use mastiff_testkit::bus::BusError;
 use proptest::prelude::*;
 
@@ -181,21 +181,21 @@ fn domain_ids_are_the_devices_and_come_back() {
     assert_eq!(bench.count(Kind::Attach), 1, "edu has one of the four");
     let mut domains: Vec<_> = (0..3).map(|_| bench.attached()).collect();
     let tags: Vec<_> = domains.iter().map(|domain| domain.tag()).collect();
-    assert_eq!(tags, [Some(6), Some(7), Some(8)]);
+    assert_eq!(tags, [6, 7, 8].map(Tag::Domain).map(Some));
     let none = bench.iommu().paging_domain().err();
     let (what, limit) = ("domain ID", 4);
     assert_eq!(none, Some(Fault::Exhausted { what, limit }));
     // The endpoint is in the last one; the others are in nobody's way.
     domains.remove(0);
     let again = bench.domain();
-    assert_eq!(again.tag(), Some(6));
+    assert_eq!(again.tag(), Some(Tag::Domain(6)));
     assert_eq!(bench.iommu().status().domains, 4);
     // A domain that an endpoint is still in keeps its ID.
     domains.pop();
     assert!(bench.iommu().paging_domain().is_err());
     bench.iommu().block(STREAM).unwrap();
     drop(again);
-    assert_eq!(bench.domain().tag(), Some(6));
+    assert_eq!(bench.domain().tag(), Some(Tag::Domain(6)));
     bench.check_all_served();
 }
 

@@ -12,7 +12,7 @@ use mastiff_dt::NodeId;
 use spin::Mutex;
 
 use super::streams::{StreamKey, Streams};
-use super::{Domain, Iommu, Permission, Reserved};
+use super::{Domain, Iommu, Permission, Reserved, Tag};
 use crate::addr::{Iova, PAGE, PhysAddr, StreamId, SubstreamId};
 use crate::dma::{Hole, IovaSpace, Slot};
 use crate::error::Fault;
@@ -121,10 +121,10 @@ pub struct GroupInfo {
     pub streams: Vec<StreamKey>,
     /// Whether addresses pass unchanged.
     pub identity: bool,
-    /// The domain's tag (ASID).
-    pub tag: Option<u32>,
-    /// The tag of what it is nested in (VMID).
-    pub parent: Option<u32>,
+    /// The domain's tag.
+    pub tag: Option<Tag>,
+    /// The tag of what it is nested in.
+    pub parent: Option<Tag>,
     /// Bytes that its members can reach.
     pub mapped: u64,
     /// Where its members write to raise interrupts: the page, and where they find it.

@@ -190,15 +190,50 @@ pub trait Domain: Send + Sync {
     }
     /// Every level of the walk for an address.
     fn walk(&self, iova: Iova) -> Vec<WalkStep>;
-    /// The tag of its translations (ASID), if it has one.
-    fn tag(&self) -> Option<u32>;
-    /// The tag of the domain that it is nested in (VMID), if it is.
-    fn parent_tag(&self) -> Option<u32> {
+    /// What its translations are told apart by, if they are.
+    fn tag(&self) -> Option<Tag>;
+    /// The tag of the domain that it is nested in, if it is.
+    fn parent_tag(&self) -> Option<Tag> {
         None
     }
 }
 
 /// A domain that others can be nested in: it says which memory masters may reach and
+/// What an IOMMU tells the translations of a domain apart by.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Tag {
+    /// Of stage 1.
+    Asid(u32),
+    /// Of stage 2.
+    Vmid(u32),
+    /// The domain's own number, where tables are not seen.
+    Domain(u32),
+}
+
+impl Tag {
+    /// What it is called.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Asid(_) => "ASID",
+            Self::Vmid(_) => "VMID",
+            Self::Domain(_) => "domain",
+        }
+    }
+
+    /// The number by itself.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Asid(number) | Self::Vmid(number) | Self::Domain(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.number())
+    }
+}
+
 /// where, and those in it say which of that, and where. What is mapped in a nested
 /// domain is not memory, then, but an address of its parent. A stream can be attached
 /// to either.
@@ -243,3 +278,5 @@ pub struct WalkStep {
     /// What it means.
     pub meaning: Box<str>,
 }
+    /// Its attributes by their architected names.
+    pub attributes: Vec<(&'static str, u64)>,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, StreamId};
 use mastiff_core::engine::{Device, Engine};
-use mastiff_core::iommu::{self, DumpPart, EntryDump, GroupInfo, Status, WalkStep};
+use mastiff_core::iommu::{self, DumpPart, EntryDump, GroupInfo, Status, Tag, WalkStep};
 use mastiff_core::platform::Platform;
 use mastiff_dt::NodeId;
 use serde::Serialize;
@@ -136,6 +136,8 @@ pub struct LevelRecord {
     pub descriptor: String,
     /// What it means.
     pub meaning: Box<str>,
+    /// Its attributes.
+    pub attributes: Vec<FieldRecord>,
 }
 
 /// One live domain.
@@ -143,8 +145,10 @@ pub struct LevelRecord {
 pub struct DomainRecord {
     /// `dma` or `identity`; `managed`: its driver has attached it.
     pub domain: &'static str,
-    /// The tag of its translations (ASID).
+    /// The tag of its translations.
     pub tag: Option<u32>,
+    /// What the tag is: `ASID`, `VMID`, or the `domain`'s own number.
+    pub tag_kind: Option<&'static str>,
     /// The tag of what it is nested in (VMID).
     pub parent: Option<u32>,
     /// Bytes of IOVA in use.
@@ -226,14 +230,19 @@ impl EntryRecord {
 
 impl From<DumpPart> for PartRecord {
     fn from(part: DumpPart) -> Self {
-        let field = |(name, value)| FieldRecord { name, value };
         Self {
             name: part.name,
             substream: part.substream.map(|substream| substream.0),
             pa: part.pa.0,
             words: part.words.into_iter().map(word).collect(),
-            fields: part.fields.into_iter().map(field).collect(),
+            fields: part.fields.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<(&'static str, u64)> for FieldRecord {
+    fn from((name, value): (&'static str, u64)) -> Self {
+        Self { name, value }
     }
 }
 
@@ -260,6 +269,7 @@ impl From<WalkStep> for LevelRecord {
             index: step.index,
             descriptor: word(step.descriptor),
             meaning: step.meaning,
+            attributes: step.attributes.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -270,8 +280,9 @@ impl DomainRecord {
         let streams = info.streams.iter();
         Self {
             domain,
-            tag: info.tag,
-            parent: info.parent,
+            tag: info.tag.map(Tag::number),
+            tag_kind: info.tag.map(Tag::kind),
+            parent: info.parent.map(Tag::number),
             substream: info.substream.map(|substream| substream.0),
             mapped: info.mapped,
             streams: streams

@@ -3,7 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use mastiff_core::engine::{Context, Device, DmaSetup, Engine, State};
@@ -114,7 +114,7 @@ fn through(info: &GroupInfo, reason: String) -> Finding {
 
 fn tag(info: &GroupInfo) -> String {
     match info.tag {
-        Some(tag) => format!("ASID {tag}"),
+        Some(tag) => tag.to_string(),
         None => "a domain of its own".into(),
     }
 }

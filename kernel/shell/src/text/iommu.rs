@@ -77,6 +77,13 @@ pub fn walk(record: &WalkRecord) -> View {
             "  stage {}  level {}  table {:#x}  [{:3}]  {}  {}\n",
             step.stage, step.level, step.table, step.index, step.descriptor, step.meaning
         ));
+        let attributes = step.attributes.iter();
+        let attributes: Vec<String> = attributes
+            .map(|field| format!("{} {:#x}", field.name, field.value))
+            .collect();
+        if !attributes.is_empty() {
+            text.push_str(&format!("    {}\n", attributes.join(", ")));
+        }
     }
     View::Lines(text)
 }
@@ -87,13 +94,14 @@ pub fn domain(record: &DomainRecord) -> View {
         Some(substream) => format!("{}:{:#x}/{substream:#x}", s.iommu, s.stream),
         None => format!("{}:{:#x}", s.iommu, s.stream),
     });
-    let tag = match (record.tag, record.parent) {
-        (None, _) => "-".into(),
-        (Some(tag), None) => format!("{tag}"),
-        (Some(tag), Some(parent)) => format!("{tag} in VMID {parent}"),
+    let own = record.tag_kind.zip(record.tag);
+    let own = own.map_or_else(|| "-".into(), |(kind, tag)| format!("{kind} {tag}"));
+    let tag = match record.parent {
+        None => own,
+        Some(parent) => format!("{own} in VMID {parent}"),
     };
     View::Row(
-        &["domain", "ASID", "IOVA in use", "streams", "members"],
+        &["domain", "tag", "IOVA in use", "streams", "members"],
         Vec::from([
             record.domain.into(),
             tag,

@@ -30,7 +30,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("walk", "device iova domain levels"),
     (
         "domain",
-        "domain tag parent mapped substream streams members",
+        "domain tag tag_kind parent mapped substream streams members",
     ),
     (
         "fault",
@@ -72,7 +72,7 @@ const INNER: &[(&str, &str, &str)] = &[
     (
         "walk",
         "levels",
-        "stage level table index descriptor meaning",
+        "stage level table index descriptor meaning attributes",
     ),
     ("domain", "streams", "iommu stream"),
 ];

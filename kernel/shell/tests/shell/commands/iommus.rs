@@ -33,9 +33,9 @@ iommu           stream  goes     device          driver
     assert_eq!(
         shows("domains"),
         "\
-domain  ASID  IOVA in use  streams             members
-dma     1     4 KiB        /iommu@1000000:0x5  /disk@1
-dma     2     4 KiB        /iommu@1000000:0x6  /engine@2
+domain  tag     IOVA in use  streams             members
+dma     ASID 1  4 KiB        /iommu@1000000:0x5  /disk@1
+dma     ASID 2  4 KiB        /iommu@1000000:0x6  /engine@2
 "
     );
 }
@@ -57,7 +57,7 @@ fn walks_show_the_mapping_or_that_there_is_none_to_show() {
     assert!(said.starts_with(&format!(
         "/disk@1, IOVA {iova:#x}\n  stage 1  level 3  table 0x0  [  0]  0x"
     )));
-    assert!(said.ends_with("ReadWrite\n"), "{said}");
+    assert!(said.ends_with("ReadWrite\n    AF 0x1\n"), "{said}");
     let said = Bench::new()
         .boot("iommu.passthrough=1 run=\"walk disk@1 0x1234\"")
         .shown;
