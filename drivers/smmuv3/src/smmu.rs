@@ -127,9 +127,9 @@ impl<P: Machine> Smmu<P> {
         wishes: Wishes,
     ) -> Result<Self, Fault> {
         let reach = Reach::new(&features, coherent);
-        let commands = CommandQueue::new(&platform, window.clone(), reach, &features)?;
-        let events = EventQueue::new(&platform, window.clone(), reach, features.events_log2)?;
-        let table = StreamTable::new(&platform, Shape::new(&features, wishes.highest), reach)?;
+        let commands = CommandQueue::new(&platform, window.clone(), &reach, &features)?;
+        let events = EventQueue::new(&platform, window.clone(), &reach, features.events_log2)?;
+        let table = StreamTable::new(&platform, Shape::new(&features, wishes.highest), &reach)?;
         let geometry = features.geometry(features.stage(), wishes.granule);
         let below = features.geometry(Stage::Two, wishes.granule);
         let asids = Tags::new("ASID", features.asid_bits);
@@ -185,6 +185,9 @@ impl<P: Machine> Smmu<P> {
     }
 
     pub fn enter(&self, state: State) {
+        if state == State::Failed {
+            self.reach.set_unstoppable();
+        }
         self.state.store(state as u8, Ordering::Release);
     }
 

@@ -115,7 +115,7 @@ struct Leaf<P: Platform> {
 }
 
 impl<P: Platform> StreamTable<P> {
-    pub fn new(platform: &P, shape: Shape, reach: Reach) -> Result<Self, Fault> {
+    pub fn new(platform: &P, shape: Shape, reach: &Reach) -> Result<Self, Fault> {
         let base = if shape.is_linear() {
             aborting(platform, reach, shape)?
         } else {
@@ -128,7 +128,7 @@ impl<P: Platform> StreamTable<P> {
         Ok(Self {
             shape,
             platform: platform.clone(),
-            reach,
+            reach: reach.clone(),
             base,
             leaves: BTreeMap::new(),
         })
@@ -167,7 +167,7 @@ impl<P: Platform> StreamTable<P> {
                 Reached::New
             });
         }
-        let memory = aborting(&self.platform, self.reach, self.shape)?;
+        let memory = aborting(&self.platform, &self.reach, self.shape)?;
         // Filled, and only then linked.
         self.platform.barrier(Barrier::Publish);
         let offset = index as usize * L1Std::BYTES;
@@ -232,7 +232,7 @@ impl<P: Platform> StreamTable<P> {
 }
 
 /// Entries that abort, for a whole last-level table.
-fn aborting<P: Platform>(platform: &P, reach: Reach, shape: Shape) -> Result<Memory<P>, Fault> {
+fn aborting<P: Platform>(platform: &P, reach: &Reach, shape: Shape) -> Result<Memory<P>, Fault> {
     let bytes = shape.leaf_bytes();
     let memory = Memory::new(platform, reach, bytes, 64)?;
     memory.zero(bytes as usize);

@@ -114,7 +114,7 @@ impl<P: Machine> Table<P> {
             return Ok(table);
         }
         let bytes = (L1Cd::BYTES as u64) << (shape.bits - shape.leaf_bits);
-        let root = Memory::new(&smmu.platform, smmu.reach, bytes, 64)?;
+        let root = Memory::new(&smmu.platform, &smmu.reach, bytes, 64)?;
         root.zero(bytes as usize);
         root.publish(0, bytes as usize);
         table.root = Some(Arc::new(root));
@@ -124,7 +124,7 @@ impl<P: Machine> Table<P> {
     /// A copy of a last-level table takes its place, which the hardware does not know.
     fn replace(&mut self, smmu: &Smmu<P>, leaf: u32) -> Result<Arc<Memory<P>>, Fault> {
         let bytes = self.shape.leaf_bytes();
-        let copy = Memory::new(&smmu.platform, smmu.reach, bytes, 64)?;
+        let copy = Memory::new(&smmu.platform, &smmu.reach, bytes, 64)?;
         for offset in (0..bytes as usize).step_by(8) {
             let known = self.leaves.get(&leaf);
             copy.store(offset, known.map_or(0, |known| known.load(offset)));

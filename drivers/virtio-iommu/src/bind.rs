@@ -117,11 +117,8 @@ impl<P: Platform> Bound for Instance<P> {
 impl<P: Platform> Drop for Instance<P> {
     fn drop(&mut self) {
         if let Err(fault) = self.stop() {
-            log::error!(
-                "{}: could not be turned off, its memory is lost: {fault}",
-                self.viommu.name()
-            );
-            core::mem::forget(self.viommu.clone());
+            let name = self.viommu.name();
+            log::error!("{name}: could not be turned off, its memory is quarantined: {fault}");
         }
     }
 }

@@ -39,6 +39,12 @@ impl<P: Platform> Events<P> {
         [self.queue.memory(), &self.slots].into_iter()
     }
 
+    /// The device cannot be stopped: what it uses is quarantined.
+    pub fn park(&mut self) {
+        self.queue.memory_mut().park();
+        self.slots.park();
+    }
+
     /// Gives all buffers to the device, which was reset and is ready now.
     pub fn fill(&mut self, transport: &Transport<P>) {
         for slot in 0..self.queue.size() {

@@ -59,6 +59,10 @@ impl<P: Platform> Queue<P> {
         &self.memory
     }
 
+    pub fn memory_mut(&mut self) -> &mut Shared<P> {
+        &mut self.memory
+    }
+
     pub fn addresses(&self) -> Addresses {
         let start = self.memory.iova().0;
         Addresses {

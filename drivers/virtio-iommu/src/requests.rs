@@ -99,6 +99,12 @@ impl<P: Platform> Requests<P> {
             .chain(&self.answer)
     }
 
+    /// The device cannot be stopped: what it uses is quarantined.
+    pub fn park(&mut self) {
+        let own = [self.queue.memory_mut(), &mut self.slots].into_iter();
+        own.chain(&mut self.answer).for_each(Shared::park);
+    }
+
     /// Has the device do all of these, and waits until it has. On an error some may
     /// have been done, and some not; it is the first in order. A [`Fault::Timeout`]
     /// says that some may still be done.

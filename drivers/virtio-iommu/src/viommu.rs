@@ -71,6 +71,16 @@ pub(crate) struct Viommu<P: Platform> {
     power: AtomicU8,
 }
 
+/// A device that could not be stopped may use its queues for ever.
+impl<P: Platform> Drop for Viommu<P> {
+    fn drop(&mut self) {
+        if self.power() == Power::Failed {
+            self.state.get_mut().requests.park();
+            self.events.get_mut().park();
+        }
+    }
+}
+
 impl<P: Platform> Viommu<P> {
     /// Takes the memory that the instance needs. The device is not touched.
     pub fn new(

@@ -239,6 +239,34 @@ fn pages_whose_nested_mapping_cannot_be_undone_are_parked() {
 }
 
 #[test]
+fn a_space_that_cannot_be_left_stays_for_as_long() {
+    let bench = Bench::new();
+    let kept = Kept::default();
+    let drivers: [&'static dyn Driver<Sim>; 2] = [
+        bench.iommu_driver(vec![]),
+        driver(&bench, &kept, |_, _| Ok(())),
+    ];
+    let engine = start(&bench, &drivers);
+    let managed = kept.lock().unwrap().take().unwrap();
+    let frames = bench.sim.memory().live();
+    let space = space(&bench.sim, &managed, 1).unwrap();
+    managed.attach(&space).unwrap();
+    bench.iommu.inject().fail(Step::Block, 0);
+    managed.detach();
+    drop(space);
+    // The tables stay, and nothing is in them any more.
+    let counts = bench.counts();
+    assert_eq!(
+        (counts.domains, counts.attached, counts.mappings),
+        (1, 1, 0)
+    );
+    assert_eq!(bench.sim.memory().live(), frames);
+    managed.detach();
+    assert_eq!(bench.counts().domains, 0);
+    drop(engine);
+}
+
+#[test]
 fn s12_what_a_driver_attached_is_no_concern_of_set_up_and_teardown_of_others() {
     let bench = Bench::new();
     let kept = Kept::default();

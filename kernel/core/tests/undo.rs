@@ -4,6 +4,7 @@
 mod bench;
 
 use bench::*;
+use mastiff_core::addr::StreamId;
 use mastiff_core::dma::{Bidirectional, FromDevice};
 use mastiff_core::driver::Driver;
 use mastiff_core::error::Fault;
@@ -183,6 +184,28 @@ fn memory_that_a_device_may_still_reach_is_never_reused() {
 }
 
 #[test]
+fn a_stream_that_cannot_be_aborted_keeps_its_domain_until_it_can() {
+    let bench = Bench::new();
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(vec![Do::Alloc(4096)]) as &dyn Driver<Sim>,
+        intc(&bench),
+    ];
+    let mut engine = bench.start(tree(), &drivers);
+    bench.iommu.inject().fail(Step::Block, 0);
+    engine.unbind("/a@1").unwrap();
+    let counts = bench.counts();
+    assert_eq!(
+        (counts.domains, counts.attached, counts.mappings),
+        (1, 1, 0)
+    );
+    bench.iommu.instance().block(StreamId(5)).unwrap();
+    assert_eq!(bench.counts().domains, 0);
+    // Its memory had a sync of its own.
+    assert_eq!(bench.sim.memory().quarantined(), 0);
+}
+
+#[test]
 fn the_engine_takes_everything_down_with_it() {
     let bench = Bench::new();
     let before = bench.baseline();
@@ -201,7 +224,7 @@ fn what_a_device_may_still_use_is_taken_from_it_and_reused_by_nobody() {
         let bench = Bench::new();
         let park = Do::Call(Box::new(|probe| {
             let dma = probe.dma()?;
-            let buffer = dma.alloc::<Bidirectional>(8192)?;
+            let mut buffer = dma.alloc::<Bidirectional>(8192)?;
             let (iova, pa) = (buffer.iova(), buffer.pa());
             buffer.park();
             let again = dma.alloc::<Bidirectional>(8192)?;

@@ -4,7 +4,7 @@
 //! domain that streams still go through) ends the test.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
@@ -37,6 +37,10 @@ struct Inner {
     reserved: BTreeMap<u32, Vec<Reserved>>,
     counts: Counts,
     aborted: Vec<Aborted>,
+    // By stream: the domain that it goes through lives as long as somebody has it, and
+    // longer if the stream could not be aborted.
+    handles: BTreeMap<u32, Weak<Handle>>,
+    held: BTreeMap<u32, Arc<Handle>>,
 }
 
 #[derive(Default)]
@@ -202,13 +206,19 @@ impl Iommu for FakeIommu {
     }
 
     fn block(&self, stream: StreamId) -> Result<(), Fault> {
+        let mut inner = lock(&self.shared.inner);
         if self.shared.inject.take(Step::Block) {
+            let handle = inner.handles.get(&stream.0).and_then(Weak::upgrade);
+            inner.held.extend(handle.map(|handle| (stream.0, handle)));
             return Err(sync_timeout());
         }
-        let mut inner = lock(&self.shared.inner);
         inner.streams.remove(&stream.0);
+        inner.handles.remove(&stream.0);
         inner.counts.blocks += 1;
         inner.counts.syncs += 1;
+        let held = inner.held.remove(&stream.0);
+        drop(inner);
+        drop(held);
         Ok(())
     }
 
@@ -353,9 +363,13 @@ impl Domain for FakeDomain {
         }
         let mut inner = lock(&self.handle.iommu.shared.inner);
         let before = inner.streams.insert(stream.0, self.handle.id);
+        let handle = Arc::downgrade(&self.handle);
+        inner.handles.insert(stream.0, handle);
+        let held = inner.held.remove(&stream.0);
         inner.counts.attaches += 1;
         inner.counts.syncs += 1;
         drop(inner);
+        drop(held);
         if before == Some(self.handle.id) {
             breach(&format!("stream {stream} is attached twice"));
         }
@@ -435,6 +449,7 @@ impl Domain for FakeDomain {
             index: 0,
             descriptor: pa + (iova.0 - start),
             meaning: format!("{permission:?}").into(),
+            attributes: vec![("AF", 1)],
         })
         .into_iter()
         .collect()
@@ -449,7 +464,6 @@ impl Domain for FakeDomain {
         parent.map(|parent| Tag::Vmid(parent.handle.id))
     }
 }
-            attributes: vec![("AF", 1)],
 
 impl Drop for Handle {
     fn drop(&mut self) {

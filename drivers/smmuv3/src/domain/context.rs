@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use mastiff_core::addr::{Iova, PhysAddr};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Hint, Permission};
+use mastiff_core::iommu::{self, Hint, Permission};
 use mastiff_pgtable::stage1::MAIR;
 use mastiff_pgtable::{
     Access as Rights, Attrs, Exec, Geometry, Hint as Place, LeafBits, Leaves, MapError,
@@ -373,7 +373,7 @@ impl<P: Machine> Drop for Context<P> {
                 let (name, tag) = (self.smmu.name(), self.shown_tag());
                 log::error!("{name}: the tables of {tag} stay allocated: {fault}");
                 if let Some(cd) = parts.cd {
-                    cd.abandon(&self.smmu);
+                    cd.abandon();
                 }
                 parts.tables.abandon();
             }
@@ -387,7 +387,7 @@ fn tables<P: Machine>(
     geometry: Geometry,
     parent: Option<Arc<Parent<P>>>,
 ) -> Result<PageTable<WalkMemory<P>>, Fault> {
-    let memory = WalkMemory::new(smmu.platform.clone(), smmu.reach, parent);
+    let memory = WalkMemory::new(smmu.platform.clone(), &smmu.reach, parent);
     PageTable::new(memory, geometry).map_err(|error| refusal(smmu, error, Iova(0), 0))
 }
 

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::{Domain, ParentDomain, Permission, WalkStep};
+use mastiff_core::iommu::{self, Domain, ParentDomain, Permission, WalkStep};
 
 use super::{Context, PagingDomain};
 use crate::attach::Route;
@@ -103,7 +103,7 @@ impl<P: Machine> Shown<P> {
             Some(_) => bytes.max(smmu.geometry.granule.size()),
             None => bytes,
         };
-        let memory = Memory::new(&smmu.platform, smmu.reach, len, 64)?;
+        let memory = Memory::new(&smmu.platform, &smmu.reach, len, 64)?;
         let at = match &parent {
             Some(parent) => parent.show(memory.pa(), len)?,
             None => memory.pa(),
@@ -126,9 +126,9 @@ impl<P: Machine> Shown<P> {
     }
 
     /// Gives it up for ever: the hardware may still use it.
-    pub fn abandon(mut self, smmu: &Smmu<P>) {
+    pub fn abandon(mut self) {
         if let Some(memory) = self.memory.take() {
-            memory.abandon(&smmu.platform);
+            memory.abandon();
         }
     }
 }
@@ -143,7 +143,7 @@ impl<P: Machine> Drop for Shown<P> {
                 "a nested structure at {:#x} stays allocated: {fault}",
                 self.at
             );
-            memory.abandon(&parent.context.smmu().platform);
+            memory.abandon();
         }
     }
 }

@@ -92,7 +92,7 @@ impl<P: Platform> CommandQueue<P> {
     pub fn new(
         platform: &P,
         window: Arc<Window<P>>,
-        reach: Reach,
+        reach: &Reach,
         features: &Features,
     ) -> Result<Self, Fault> {
         let ring = Ring::new(LOG2.min(features.commands_log2));

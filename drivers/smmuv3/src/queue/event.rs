@@ -37,7 +37,7 @@ impl<P: Platform> EventQueue<P> {
     pub fn new(
         platform: &P,
         window: Arc<Window<P>>,
-        reach: Reach,
+        reach: &Reach,
         limit: u32,
     ) -> Result<Self, Fault> {
         let ring = Ring::new(LOG2.min(limit));

@@ -26,7 +26,7 @@ pub(crate) struct Signals<P: Platform> {
 }
 
 impl<P: Platform> Signals<P> {
-    pub fn new(platform: &P, reach: Reach, ring: Ring) -> Result<Self, Fault> {
+    pub fn new(platform: &P, reach: &Reach, ring: Ring) -> Result<Self, Fault> {
         let bytes = ring.capacity() * WORD as u64;
         let words = Memory::new(platform, reach, bytes, 64)?;
         words.zero(bytes as usize);
@@ -81,7 +81,7 @@ impl<P: Platform> Drop for Signals<P> {
         if self.owed.load(Ordering::Relaxed) != 0
             && let Some(words) = self.words.take()
         {
-            words.abandon(&self.platform);
+            words.abandon();
         }
     }
 }

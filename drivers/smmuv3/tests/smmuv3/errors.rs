@@ -199,6 +199,7 @@ fn service_failure_ends_it() {
         frames,
         "nothing is known to be unused"
     );
+    assert_eq!(memory.live(), 1, "the master's page");
     assert!(bench.model().protects());
 }
 

@@ -540,6 +540,8 @@ fn s29_what_may_still_be_walked_is_not_given_back() {
         let kept = memory.live() + memory.quarantined();
         let freed = done.saturating_sub(1) / 2;
         assert_eq!(kept as u64, frames as u64 - freed, "{done}");
+        // A CD and four tables.
+        assert_eq!(memory.quarantined() as u64, 5 - freed, "{done}");
         assert!(parent.unmap(Iova(IPA), PAGE).is_err());
     }
 }

@@ -180,13 +180,22 @@ fn a_buffer_that_was_not_out() {
 
 #[test]
 fn a_reset_that_does_not_end_keeps_the_memory() {
-    let mut bench = Bench::new();
-    bench.change(|model| model.slow_reset = u32::MAX);
-    let live = bench.sim.memory().live();
-    bench.engine.unbind(EDU).unwrap();
-    bench.engine.unbind(NAME).unwrap();
-    let kept = bench.sim.memory().live();
-    assert!(kept >= 4, "queues and buffers: {kept} of {live}");
+    let unbound = |stops: bool| {
+        let mut bench = Bench::new();
+        if !stops {
+            bench.change(|model| model.slow_reset = u32::MAX);
+        }
+        bench.engine.unbind(EDU).unwrap();
+        bench.engine.unbind(NAME).unwrap();
+        let memory = bench.sim.memory();
+        let (live, quarantined) = (memory.live(), memory.quarantined());
+        (bench, live, quarantined)
+    };
+    let (_, live, none) = unbound(true);
+    assert_eq!(none, 0);
+    let (mut bench, kept, quarantined) = unbound(false);
+    // Two queues, and the buffers of each; what PROBE gives.
+    assert_eq!((kept, quarantined), (live, 5));
     bench.change(|model| model.slow_reset = 0);
     bench.engine.bind(EDU).unwrap_err();
     bench.engine.bind(NAME).unwrap();

@@ -212,8 +212,9 @@ impl<P: Platform, D: Direction> DmaBuffer<P, D> {
     }
 
     /// Ends the buffer of a device that could not be stopped: an IOMMU keeps it out, and
-    /// as not every machine has one, the pages are quarantined.
-    pub fn park(mut self) {
+    /// as not every machine has one, the pages are quarantined. It is not to be used any
+    /// more.
+    pub fn park(&mut self) {
         self.mapped.park();
     }
 

@@ -131,13 +131,12 @@ pub struct GroupInfo {
     pub doorbells: Vec<(PhysAddr, Iova)>,
 }
 
-/// A stream that goes through a domain. Dropping it aborts the stream, and that
-/// is complete when the drop returns.
+/// A stream that goes through a domain of the group. Dropping it aborts the stream, and
+/// that is complete when the drop returns.
 struct Attachment {
     node: NodeId,
     iommu: Arc<dyn Iommu>,
     stream: StreamId,
-    domain: Arc<dyn Domain>,
 }
 
 impl Attachment {
@@ -155,7 +154,6 @@ impl Attachment {
             node: behind.node,
             iommu: behind.iommu.clone(),
             stream,
-            domain: domain.clone(),
         })
     }
 }
@@ -163,9 +161,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         if let Err(fault) = self.iommu.block(self.stream) {
-            // The hardware may still walk the domain's tables: they stay for ever.
             log::error!("stream {} could not be aborted: {fault}", self.stream);
-            mem::forget(self.domain.clone());
         }
     }
 }

@@ -237,15 +237,14 @@ impl<P: Platform> Inner<P> {
         if let Some(function) = &self.function {
             function.set_master(false);
         }
-        let (attached, substreams) = (state.attached.take(), mem::take(&mut state.substreams));
+        // They end after the last stream was aborted.
+        let _gone = (state.attached.take(), mem::take(&mut state.substreams));
         for (behind, stream) in self.streams() {
             if let Err(fault) = behind.iommu.block(stream) {
                 log::error!(
                     "{}: stream {stream} could not be aborted: {fault}",
                     self.device
                 );
-                // The hardware may still walk the tables: they stay for ever.
-                mem::forget((attached.clone(), substreams.clone()));
             }
         }
     }

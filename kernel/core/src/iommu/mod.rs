@@ -41,7 +41,8 @@ pub trait Iommu: Send + Sync {
     /// A domain in which every address is its own physical address.
     fn identity_domain(&self) -> Result<Arc<dyn Domain>, Fault>;
     /// Aborts everything from `stream`. When this returns `Ok` no transaction of
-    /// the stream reaches memory; on an error one still may.
+    /// the stream reaches memory; on an error one still may, and the instance keeps
+    /// what its hardware uses for that until it does not, or quarantines it.
     fn block(&self, stream: StreamId) -> Result<(), Fault>;
     /// Input addresses that `stream` does not send through a domain. None of them is
     /// handed out to a group that it is in.
@@ -198,7 +199,6 @@ pub trait Domain: Send + Sync {
     }
 }
 
-/// A domain that others can be nested in: it says which memory masters may reach and
 /// What an IOMMU tells the translations of a domain apart by.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Tag {
@@ -234,6 +234,7 @@ impl fmt::Display for Tag {
     }
 }
 
+/// A domain that others can be nested in: it says which memory masters may reach and
 /// where, and those in it say which of that, and where. What is mapped in a nested
 /// domain is not memory, then, but an address of its parent. A stream can be attached
 /// to either.
@@ -277,6 +278,6 @@ pub struct WalkStep {
     pub descriptor: u64,
     /// What it means.
     pub meaning: Box<str>,
-}
     /// Its attributes by their architected names.
     pub attributes: Vec<(&'static str, u64)>,
+}
