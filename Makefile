@@ -31,6 +31,9 @@ run: .boot
 test: ## host tests, then boot tests on QEMU
 	@scripts/test
 
+test-all: ## the same, and what takes long: the matrix of machines, releases
+	@scripts/test --all
+
 bench: ## instructions of DMA, I/O and boot: a table, and target/bench.json
 	@scripts/setup rust qemu && scripts/make-image --via '' qemu-virt && scripts/bench
 
@@ -41,6 +44,10 @@ check: ## format, lints, docs, layering
 image: ## what a board is flashed with, in target/images/BOARD (BOARD=qemu-virt)
 	@scripts/setup rust dtc disk
 	@scripts/make-image '$(BOARD)'
+
+dist: ## a release: images, symbols, bills of materials, checksums, in target/dist
+	@scripts/setup rust dtc disk dist
+	@scripts/dist
 
 plan: ## what the probe engine would do with a device tree (DTB=file.dtb)
 	$(if $(DTB),,$(error make plan needs DTB=file.dtb))
@@ -53,7 +60,7 @@ clean: ## remove everything that was built or fetched
 # be booted. Those of cargo and rustc reach them through the environment.
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 unknown = $(filter-out $(variables) CARGO_% RUST%,$(given))
-ifneq ($(and $(filter run test,$(MAKECMDGOALS)),$(unknown)),)
+ifneq ($(and $(filter run test test-all,$(MAKECMDGOALS)),$(unknown)),)
 $(error no variable $(unknown); there are: $(variables))
 endif
 
@@ -74,4 +81,4 @@ $(shell test -e $(make_exit) || { mkdir -p $(dir $(make_exit)) && \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-qemu-new plan run test bench check image clean .boot
+.PHONY: help dist test-all setup setup-qemu-new plan run test bench check image clean .boot

@@ -1,6 +1,6 @@
-"""What booting by others' firmware needs of Debian: that firmware, and the tools that
-partition and fill a disk image. Packages are unpacked under target/, which needs no root;
-what the machine has installed is used as it is."""
+"""Others' firmware and tools: Debian's U-Boot and EDK2 for QEMU, what partitions and fills
+a disk image, what lists the parts of a release. All of it lands under target/, which needs
+no root; Debian packages that the machine has installed are used as they are."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from . import apt
-from .common import TARGET, Usage, say
+from .common import ROOT, TARGET, Usage, last_line, run, say
 
 # By the way it boots: the package, and the file in it.
 FIRMWARE = {
@@ -17,6 +17,8 @@ FIRMWARE = {
 }
 # Each tool and its package.
 DISK_TOOLS = {"sfdisk": "fdisk", "mformat": "mtools", "mcopy": "mtools", "mmd": "mtools"}
+# From the Rust registry: what lists the parts of a release.
+CYCLONEDX = ("cargo-cyclonedx", "0.5.9")
 HOME = TARGET / "tools"
 # Where Debian keeps them, on the PATH of users or not.
 PLACES = ["usr/bin", "usr/sbin", "sbin"]
@@ -53,6 +55,27 @@ def firmware_ready():
 
 def disk_tools_ready():
     return _are_there(tool, DISK_TOOLS)
+
+
+def cyclonedx():
+    """The tool that makes bills of materials."""
+    found = HOME / "bin" / CYCLONEDX[0]
+    if not found.exists():
+        raise Usage("no cargo-cyclonedx here: run `scripts/setup dist`")
+    return found
+
+
+def cyclonedx_ready():
+    return _are_there(lambda _: cyclonedx(), ["it"])
+
+
+def set_up_cyclonedx():
+    name, version = CYCLONEDX
+    say(f"setup: building {name} {version} (from the Rust registry; takes some minutes)")
+    result = run("cargo", "install", "--locked", "--quiet", "--root", HOME, "--version", version,
+                 name, cwd=ROOT)
+    if result.returncode != 0:
+        raise Usage(f"cargo could not install {name}: {last_line(result.stdout)}")
 
 
 def _bring(package, wanted):

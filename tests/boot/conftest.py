@@ -18,6 +18,7 @@ from lib.common import find_qemu, qemu_version  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "least_qemu(version, what): skipped where QEMU is older, and so lacks this")
+    config.addinivalue_line("markers", "thorough: for `make test-all` only")
     config.addinivalue_line("markers", "last: takes so long that failures are better seen before")
 
 

@@ -13,7 +13,7 @@ IMAGES = board.images("qemu-virt")
 VIRT = "virt,iommu=smmuv3,gic-version=3"
 
 
-@pytest.mark.parametrize("el", [1, 2])
+@pytest.mark.parametrize("el", [1, pytest.param(2, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("via, greeting", [("u-boot", "U-Boot 20"), ("edk2", "UEFI firmware")])
 def test_the_disk_is_started_by_itself(boot, via, greeting, el):
     machine = f"{VIRT},acpi=off,virtualization={'on' if el == 2 else 'off'}"

@@ -14,8 +14,8 @@ VIRT = "virt,iommu=smmuv3,secure=on"
     {},
     {"machine": f"{VIRT},virtualization=on,gic-version=2"},
     {"machine": f"{VIRT},gic-version=3"},
-    {"cpu": "cortex-a53"},
-    {"cpu": "neoverse-n1"},
+    pytest.param({"cpu": "cortex-a53"}, marks=pytest.mark.thorough),
+    pytest.param({"cpu": "neoverse-n1"}, marks=pytest.mark.thorough),
     {"cpu": "max"},
 ], ids=str)
 def test_main_job_from_reset(boot, disk, options):

@@ -27,7 +27,13 @@ macro_rules! board {
 }
 
 /// All of them.
-pub const BOARDS: &[Board] = &[board!(mastiff_qemu_virt), board!(mastiff_sbsa_ref)];
+pub const BOARDS: &[Board] = &[
+    board!(mastiff_qemu_virt),
+    board!(mastiff_beaglebone_ai64),
+    board!(mastiff_fvp_base),
+    board!(mastiff_rock_5b),
+    board!(mastiff_sbsa_ref),
+];
 
 #[cfg(test)]
 mod tests {

@@ -14,17 +14,40 @@ use spin::Once;
 
 use super::{mmu, semihosting};
 
-/// PL011 (DDI 0183 §3.3): data register, flag register and its "transmit FIFO
-/// full". An SBSA UART is the same there.
-const DR: usize = 0x00;
-const FR: usize = 0x18;
-const FR_TXFF: u32 = 1 << 5;
-const MODELS: [&str; 2] = ["arm,pl011", "arm,sbsa-uart"];
+/// A kind of UART, as far as sending goes: where data is written, and which bits of
+/// which register then have which value while there is room.
+struct Kind {
+    models: &'static [&'static str],
+    data: usize,
+    status: usize,
+    mask: u32,
+    room: u32,
+}
+
+const KINDS: [Kind; 2] = [
+    // DDI 0183 §3.3: the flag "transmit FIFO full". An SBSA UART is the same there.
+    Kind {
+        models: &["arm,pl011", "arm,sbsa-uart"],
+        data: 0x00,
+        status: 0x18,
+        mask: 1 << 5,
+        room: 0,
+    },
+    // The 8250 family where its registers are words: line status, "holding register
+    // empty" (TI PC16550D, §8).
+    Kind {
+        models: &["snps,dw-apb-uart", "ti,am654-uart"],
+        data: 0x00,
+        status: 0x14,
+        mask: 1 << 5,
+        room: 1 << 5,
+    },
+];
 
 /// How often a full FIFO is looked at: a byte takes 90 us at 115200 baud.
 const PATIENCE: u32 = 1_000_000;
 
-static UART: Once<Window> = Once::new();
+static UART: Once<(Window, &Kind)> = Once::new();
 /// Whether console and UART are not to be touched any more.
 static BROKEN: AtomicBool = AtomicBool::new(false);
 
@@ -36,9 +59,13 @@ pub(crate) fn give_up_devices() {
 /// Finds the UART that `/chosen/stdout-path` names and maps its registers.
 pub(crate) fn find_uart(tree: &Tree) {
     let Some(node) = tree.stdout() else { return };
-    if !MODELS.iter().any(|model| node.is_compatible(model)) {
+    let is_of = |kind: &&Kind| {
+        let mut models = kind.models.iter();
+        models.any(|model| node.is_compatible(model))
+    };
+    let Some(kind) = KINDS.iter().find(is_of) else {
         return;
-    }
+    };
     let Some(registers) = node.reg().ok().and_then(|reg| reg.first().copied()) else {
         return;
     };
@@ -47,9 +74,9 @@ pub(crate) fn find_uart(tree: &Tree) {
         len: registers.size,
     };
     if let Ok(window) = mmu::map_device(range)
-        && window.len() >= FR + 4
+        && window.len() >= kind.status + 4
     {
-        UART.call_once(|| window);
+        UART.call_once(|| (window, kind));
     }
 }
 
@@ -72,10 +99,10 @@ pub(crate) fn write(text: &[u8]) {
 }
 
 /// Whether the UART took the byte.
-fn send(uart: &Window, byte: u8) -> bool {
-    let ready = (0..PATIENCE).any(|_| uart.read32(FR) & FR_TXFF == 0);
+fn send((window, kind): &(Window, &Kind), byte: u8) -> bool {
+    let ready = (0..PATIENCE).any(|_| window.read32(kind.status) & kind.mask == kind.room);
     if ready {
-        uart.write32(DR, u32::from(byte));
+        window.write32(kind.data, u32::from(byte));
     }
     ready
 }

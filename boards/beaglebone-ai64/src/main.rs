@@ -1,0 +1,19 @@
+//! Mastiff on the BeagleBone AI-64: the board's list on the machine at hand.
+#![no_std]
+#![no_main]
+
+use mastiff_arch::{Boot, Machine, ThisCpu};
+use mastiff_beaglebone_ai64::{Drivers, NAME, POLICY};
+use mastiff_main::Board;
+
+static BOARD: Board = Board {
+    name: NAME,
+    drivers: Drivers::<Machine, ThisCpu>::LIST,
+    policy: POLICY,
+};
+
+mastiff_arch::entry!(main);
+
+fn main(boot: Boot) -> u8 {
+    mastiff_main::run(&BOARD, boot)
+}

@@ -1,0 +1,19 @@
+//! Mastiff on Arm's FVP Base RevC: the board's list on the machine at hand.
+#![no_std]
+#![no_main]
+
+use mastiff_arch::{Boot, Machine, ThisCpu};
+use mastiff_fvp_base::{Drivers, NAME, POLICY};
+use mastiff_main::Board;
+
+static BOARD: Board = Board {
+    name: NAME,
+    drivers: Drivers::<Machine, ThisCpu>::LIST,
+    policy: POLICY,
+};
+
+mastiff_arch::entry!(main);
+
+fn main(boot: Boot) -> u8 {
+    mastiff_main::run(&BOARD, boot)
+}

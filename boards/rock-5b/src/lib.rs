@@ -1,0 +1,51 @@
+//! Radxa's ROCK 5B (Rockchip RK3588) on one screen. What this image has no driver for,
+//! the boot loader has switched on: the clocks, the power and the pins of what is used;
+//! behind the SPI is the chip that powers the board.
+//!
+//! Its PCIe hosts are DesignWare ones with no driver here, so that no master is found
+//! yet; the SMMUs are bound where the tree enables them.
+#![no_std]
+
+use core::marker::PhantomData;
+
+use mastiff_arm_timer::ArmTimer;
+use mastiff_core::cpu_interface::Cpu;
+use mastiff_core::driver::Driver;
+use mastiff_core::policy::Policy;
+use mastiff_fixed_clock::FixedClock;
+use mastiff_gic::Gic;
+use mastiff_nvme::Nvme;
+use mastiff_pcie::Pcie;
+use mastiff_regulator_fixed::RegulatorFixed;
+use mastiff_smmuv3::{Machine, Smmuv3};
+use mastiff_uart_8250::Uart8250;
+
+/// The name of its folder.
+pub const NAME: &str = "rock-5b";
+
+/// What holds unless the command line says otherwise.
+pub const POLICY: Policy = Policy {
+    left_on: &[
+        "rockchip,rk3588-cru",
+        "rockchip,rk3588-power-controller",
+        "rockchip,rk3588-spi",
+    ],
+    ..Policy::DEFAULT
+};
+
+/// The drivers of the image, on machines of type `M` with CPUs of type `C`.
+pub struct Drivers<M, C>(PhantomData<(M, C)>);
+
+impl<M: Machine, C: Cpu> Drivers<M, C> {
+    /// All of them. Their order does not matter.
+    pub const LIST: &'static [&'static dyn Driver<M>] = &[
+        &Nvme,
+        &Pcie,
+        &Uart8250,
+        &const { ArmTimer::new(C::TIMER) },
+        &const { Gic::new(C::GIC) },
+        &Smmuv3,
+        &RegulatorFixed,
+        &FixedClock,
+    ];
+}

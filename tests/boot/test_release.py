@@ -1,0 +1,59 @@
+"""Releases: the same to the byte wherever they are built, and crates that can be packaged."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT
+from lib.machine import sha256
+
+pytestmark = pytest.mark.thorough
+BOARD = "sbsa-ref"
+MINUTE = 60
+
+
+def released(folder):
+    """A release of one board, from a copy of the tree in this folder."""
+    shutil.copytree(ROOT, folder, ignore=lambda at, names: {"target", ".git"} & set(names))
+    (folder / "target").mkdir()
+    (folder / "target/tools").symlink_to(ROOT / "target/tools")
+    environment = {k: v for k, v in os.environ.items() if k != "CARGO_TARGET_DIR"}
+    made = subprocess.run([folder / "scripts/dist", "--out", folder / "out", BOARD],
+                          env=environment, stdin=subprocess.DEVNULL, timeout=30 * MINUTE)
+    assert made.returncode == 0
+    return folder / "out"
+
+
+@pytest.mark.last
+def test_builds_in_different_folders_are_the_same(tmp_path):
+    first, second = released(tmp_path / "a"), released(tmp_path / "another place")
+    names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
+    assert {f"{BOARD}/Image", f"{BOARD}/mastiff.elf", f"{BOARD}/flash.img"} <= set(names)
+    assert [name for name in names if sha256(first / name) != sha256(second / name)] == []
+    assert str(tmp_path).encode() not in (first / BOARD / "mastiff.elf").read_bytes()
+    check = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=second)
+    assert check.returncode == 0
+    bill = json.loads((first / BOARD / "mastiff.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    parts = {part["name"] for part in bill["components"]}
+    assert {"mastiff-smmuv3", "fdt", "spin"} <= parts
+
+
+@pytest.mark.last
+def test_every_reusable_crate_can_be_packaged(tmp_path):
+    metadata = json.loads(subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--format-version=1"], cwd=ROOT, capture_output=True,
+    ).stdout)
+    names = [p["name"] for p in metadata["packages"] if p["publish"] is None]
+    assert {"mastiff-core", "mastiff-dt", "mastiff-pgtable", "mastiff-smmuv3"} <= set(names)
+    # Each is built from its package, with the others' packages beside it.
+    packaged = subprocess.run(
+        ["cargo", "package", "--quiet", "--allow-dirty", "--target-dir", tmp_path,
+         *(word for name in names for word in ("-p", name))],
+        cwd=ROOT, capture_output=True, text=True, timeout=30 * MINUTE,
+    )
+    assert packaged.returncode == 0, packaged.stderr
+    made = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "package").glob("*.crate")}
+    assert made == set(names)
