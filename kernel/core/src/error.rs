@@ -216,6 +216,13 @@ pub enum Fault {
         /// Why it cannot come.
         why: Absence,
     },
+    /// One of a master's IOMMUs cannot come and another is there.
+    HalfBehind {
+        /// Path of the one that cannot come.
+        iommu: Box<str>,
+        /// Why it cannot come.
+        why: Absence,
+    },
     /// The device reported an error of its own.
     Device {
         /// What was being done.
@@ -390,6 +397,10 @@ impl fmt::Display for Fault {
             Self::Refused { iommu, why } => write!(
                 f,
                 "refused: its IOMMU {iommu} will not come ({why}); iommu.missing=direct would allow it"
+            ),
+            Self::HalfBehind { iommu, why } => write!(
+                f,
+                "its IOMMU {iommu} will not come ({why}), but another is there: no address would suit both"
             ),
             Self::Device {
                 during,

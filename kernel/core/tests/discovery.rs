@@ -6,6 +6,7 @@ mod bench;
 
 use bench::*;
 use mastiff_core::driver::{Driver, Match};
+use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
 use mastiff_dt::SupplierClass;
 use mastiff_dt::build::TreeBuilder;
@@ -158,6 +159,46 @@ fn s04_a_bus_that_fails_is_the_reason_for_who_needs_what_is_on_it() {
             "/i2c: no answer"
         ]
     );
+}
+
+#[test]
+fn s04_a_bus_that_does_not_come_back_is_the_reason_too() {
+    // Is what is on the bus bound when the bus is unbound, or does it wait itself?
+    for chip in ["bound", "waiting"] {
+        let bench = Bench::new();
+        let once = std::sync::atomic::AtomicBool::new(false);
+        let only_once = Do::Call(Box::new(move |_| {
+            match once.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                false => Ok(()),
+                true => Err(mastiff_core::error::Fault::invalid("no answer").into()),
+            }
+        }));
+        let (tree, mut drivers) = bus_of_one(&bench, vec![only_once]);
+        if chip == "waiting" {
+            drivers[1] = driver(
+                &bench,
+                "test,pmic",
+                vec![Do::Defer(SupplierClass::Clock, "/late")],
+            );
+        }
+        let late = [driver(&bench, "test,late", vec![])];
+        let tree = tree.node("late", |n| n.compatible(&["test,late"]));
+        let drivers = [&drivers[..], &late].concat();
+        let mut engine = bench.start_with(tree, &drivers, Policy::default(), |engine| {
+            engine.hold_driver("test,late").unwrap();
+        });
+        assert_eq!(state(&engine, "/i2c/pmic@8"), chip);
+        engine.unbind("/i2c").unwrap();
+        assert_eq!(state(&engine, "/consumer"), "waiting");
+        assert!(engine.bind("/i2c").is_err());
+        assert_eq!(
+            why(&engine, "/consumer"),
+            [
+                "/consumer: regulator /i2c/pmic@8/regulators/dcdc will not come: it failed",
+                "/i2c: no answer"
+            ]
+        );
+    }
 }
 
 #[test]

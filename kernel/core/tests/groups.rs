@@ -4,13 +4,14 @@ mod bench;
 
 use bench::*;
 use mastiff_core::addr::StreamId;
-use mastiff_core::driver::Driver;
+use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::DmaSetup;
-use mastiff_core::error::Fault;
+use mastiff_core::error::{Absence, Fault};
 use mastiff_core::iommu::{Limits, Reserved};
-use mastiff_core::policy::Policy;
+use mastiff_core::policy::{MissingIommu, Policy};
+use mastiff_dt::SupplierClass;
 use mastiff_testkit::Sim;
-use mastiff_testkit::fake_driver::Do;
+use mastiff_testkit::fake_driver::{Do, FakeDriver};
 use mastiff_testkit::fake_iommu::FakeIommu;
 
 #[test]
@@ -90,6 +91,81 @@ fn s17_a_master_behind_two_iommus_waits_for_both_and_is_mapped_in_both() {
 }
 
 #[test]
+fn s17_one_that_is_there_and_one_that_never_comes_suit_nobody_whatever_policy_says() {
+    let bench = Bench::new();
+    let tree = master(iommu2(iommu(base())), "a@1", &[1, 5, 2, 0x105]);
+    let policy = Policy {
+        missing_iommu: MissingIommu::Direct,
+        ..Policy::default()
+    };
+    let drivers: [&'static dyn Driver<Sim>; 2] =
+        [bench.iommu_driver(vec![]), bench.master_driver(vec![])];
+    let engine = bench.start_with(tree, &drivers, policy, |_| {});
+    let expected = Fault::HalfBehind {
+        iommu: IOMMU2_PATH.into(),
+        why: Absence::NoDriver,
+    };
+    assert_eq!(
+        why(&engine, "/a@1"),
+        [
+            format!("/a@1: {expected}"),
+            format!("{IOMMU2_PATH}: no driver in this image")
+        ]
+    );
+    assert_eq!(
+        (bench.counts().attaches, device(&engine, "/a@1").probes),
+        (0, 0)
+    );
+}
+
+/// A second member of a group that goes wrong after it mapped, while the first works.
+fn second_member(end: Do, becomes: &str) {
+    let bench = Bench::new();
+    let tree = master(iommu(base()), "a@1", &[1, 5]).node("b@2", |n| {
+        n.compatible(&["test,second"]).cells("iommus", &[1, 5])
+    });
+    let tree = tree.node("late", |n| n.compatible(&["test,late"]));
+    let late = FakeDriver::new(
+        "late",
+        &[Match::compatible("test,late")],
+        vec![],
+        &bench.diary,
+    );
+    let second = Match::compatible("test,second").master();
+    let drivers: [&'static dyn Driver<Sim>; 4] = [
+        late,
+        bench.iommu_driver(vec![]),
+        bench.master_driver(vec![Do::Alloc(4096)]),
+        FakeDriver::new(
+            "second",
+            &[second],
+            vec![Do::Alloc(8192), end],
+            &bench.diary,
+        ),
+    ];
+    let mut engine = bench.start_with(tree, &drivers, Policy::default(), |engine| {
+        engine.hold_driver("second").unwrap();
+        engine.hold_driver("late").unwrap();
+    });
+    let (before, domain) = (bench.baseline(), bench.iommu.domain_of(5));
+    assert!(domain.is_some());
+    engine.add_driver("second").unwrap();
+    assert_eq!(device(&engine, "/b@2").probes, 1);
+    assert_eq!(state(&engine, "/b@2"), becomes);
+    assert_eq!(
+        (bench.baseline(), bench.iommu.domain_of(5)),
+        (before, domain)
+    );
+    assert_eq!((bench.counts().attaches, bench.counts().blocks), (1, 0));
+}
+
+#[test]
+fn s11_a_member_that_fails_or_defers_leaves_the_others_dma_alone() {
+    second_member(Do::Fail(Fault::Revoked), "failed");
+    second_member(Do::Defer(SupplierClass::Clock, "/late"), "waiting");
+}
+
+#[test]
 fn s24_a_stream_beyond_the_table_is_an_error() {
     let mut bench = Bench::new();
     bench.iommu = FakeIommu::new(Limits {
@@ -132,6 +208,8 @@ fn passthrough_attaches_identity_domains() {
         panic!("not in a group");
     };
     assert!(info.identity);
+    let decision = device(&engine, "/a@1").decision().expect("a decision");
+    assert!(decision.contains("iommu.passthrough=1"), "{decision}");
     assert_eq!((bench.counts().attached, bench.counts().mappings), (1, 0));
 }
 

@@ -170,7 +170,7 @@ fn what_firmware_left_on_counts_as_there_where_the_board_says_so() {
     };
     let engine = bench.start_with(tree(), &all, policy, |_| {});
     assert_eq!(state(&engine, "/a@1"), "bound");
-    let decision = device(&engine, IOMMU_PATH).decision.clone().unwrap();
+    let decision = device(&engine, IOMMU_PATH).decision().unwrap();
     assert!(
         decision.contains("/clock") && decision.contains("left on"),
         "{decision}"

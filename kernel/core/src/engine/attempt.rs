@@ -60,12 +60,12 @@ impl<P: Platform> Engine<P> {
             Resolved::Wait(on, waited) => self.wait(id, on, waited),
             Resolved::Ready(needs) => {
                 let device = &mut self.devices[id.index()];
-                if let Some(decision) = &needs.decision
-                    && device.decision.as_ref() != Some(decision)
-                {
-                    log::warn!("policy: {}: {decision}", device.name);
+                for decision in &needs.decisions {
+                    if !device.decisions.contains(decision) {
+                        log::warn!("policy: {}: {decision}", device.name);
+                    }
                 }
-                device.decision = needs.decision.clone();
+                device.decisions.clone_from(&needs.decisions);
                 match self.probe(id, matched, &needs) {
                     Ok(success) => self.commit(id, success, needs.uses),
                     Err(ProbeError::Fail(fault)) => self.fail(id, fault),

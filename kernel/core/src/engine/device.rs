@@ -190,7 +190,7 @@ pub struct Device<P: Platform> {
     /// Its streams, as of the last attempt.
     pub streams: Vec<Stream>,
     /// What policy decided about it, and why.
-    pub decision: Option<String>,
+    pub(super) decisions: Vec<String>,
     /// Its place in the order of binding.
     pub order: Option<u32>,
     pub(super) bus: Option<DeviceId>,
@@ -222,7 +222,7 @@ impl<P: Platform> Device<P> {
             probes: 0,
             waited: Vec::new(),
             streams: Vec::new(),
-            decision: None,
+            decisions: Vec::new(),
             order: None,
             bus: None,
             matched: None,
@@ -245,6 +245,11 @@ impl<P: Platform> Device<P> {
         if !self.waited.contains(&waited) {
             self.waited.push(waited);
         }
+    }
+
+    /// What policy decided about it, on one line.
+    pub fn decision(&self) -> Option<String> {
+        (!self.decisions.is_empty()).then(|| self.decisions.join("; "))
     }
 
     /// The state that its driver keeps, while it is bound.

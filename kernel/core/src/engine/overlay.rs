@@ -152,9 +152,9 @@ fn names(fault: &Fault, tree: &Tree, touched: &Touched) -> bool {
             };
             other || is_touched(&error.node)
         }
-        Fault::Supplier { supplier: path, .. } | Fault::Refused { iommu: path, .. } => {
-            is_touched(path)
-        }
+        Fault::Supplier { supplier: path, .. }
+        | Fault::Refused { iommu: path, .. }
+        | Fault::HalfBehind { iommu: path, .. } => is_touched(path),
         Fault::Cycle { path } => path.split(" -> ").any(is_touched),
         _ => false,
     }

@@ -97,9 +97,12 @@ impl<P: Platform> Engine<P> {
         self.forget_children(id);
     }
 
-    /// What was on a bus is gone with it.
+    /// What was on a bus is gone with it. Who waited for it waits for the bus, which may
+    /// fail, or have something else on it, when it is bound again.
     fn forget_children(&mut self, bus: DeviceId) {
         for child in core::mem::take(&mut self.devices[bus.index()].children) {
+            let waiters = core::mem::take(&mut self.devices[child.index()].waiters);
+            self.devices[bus.index()].waiters.extend(waiters);
             let device = &mut self.devices[child.index()];
             self.context
                 .streams

@@ -105,7 +105,8 @@ impl<P: Platform> Engine<P> {
         match &device.state {
             State::Waiting(dependency) => self.provider(dependency.node),
             State::Failed(Fault::Supplier { supplier: node, .. })
-            | State::Failed(Fault::Refused { iommu: node, .. }) => {
+            | State::Failed(Fault::Refused { iommu: node, .. })
+            | State::Failed(Fault::HalfBehind { iommu: node, .. }) => {
                 let node = self.context.tree.find(node)?;
                 self.provider(node.id())
             }

@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 
 use mastiff_dt::{IdMap, NodeId, Status, SupplierClass};
 
-use super::device::{Device, DeviceId, State, Stream, Waited};
+use super::device::{Device, DeviceId, Matched, State, Stream, Waited};
 use super::{Context, Engine};
 use crate::addr::StreamId;
+use crate::driver::DmaMode;
 use crate::error::{Absence, Dependency, Fault};
 use crate::iommu::Behind;
 use crate::platform::Platform;
@@ -82,7 +83,7 @@ pub(super) enum Route {
 pub(super) struct Needs {
     pub route: Route,
     pub uses: Vec<(DeviceId, Dependency)>,
-    pub decision: Option<String>,
+    pub decisions: Vec<String>,
     /// What to turn on, in order: who supplies it, and its specifier there.
     pub switches: Vec<(Dependency, Vec<u32>)>,
 }
@@ -179,7 +180,7 @@ impl<P: Platform> Engine<P> {
     fn look(&self, id: DeviceId) -> Result<Needs, Resolved> {
         let device = &self.devices[id.index()];
         let mut uses = Vec::new();
-        let (route, mut decision) = self.route(device, &mut uses)?;
+        let (route, mut decisions) = self.route(device, &mut uses)?;
         let mut switches = Vec::new();
         for edge in self.edges(device).map_err(Resolved::Fail)? {
             let Edge {
@@ -209,7 +210,7 @@ impl<P: Platform> Engine<P> {
                     let supplier = self.context.path(dependency.node);
                     let class = dependency.class;
                     let text = format!("{class} {supplier} was left on by firmware");
-                    decision.get_or_insert(text);
+                    decisions.push(text);
                 }
                 Supply::Never(why) if need == Need::Mandatory => {
                     return Err(Resolved::Fail(self.absent(dependency, why)));
@@ -222,7 +223,7 @@ impl<P: Platform> Engine<P> {
         Ok(Needs {
             route,
             uses,
-            decision,
+            decisions,
             switches,
         })
     }
@@ -232,9 +233,10 @@ impl<P: Platform> Engine<P> {
         &self,
         device: &Device<P>,
         uses: &mut Vec<(DeviceId, Dependency)>,
-    ) -> Result<(Route, Option<String>), Resolved> {
+    ) -> Result<(Route, Vec<String>), Resolved> {
         let mut behind: Vec<Behind> = Vec::new();
-        let mut decision = None;
+        let mut decisions: Vec<String> = Vec::new();
+        let mut missing = None;
         for stream in &device.streams {
             if !device.is_master() {
                 break;
@@ -268,16 +270,28 @@ impl<P: Platform> Engine<P> {
                 }
                 Supply::Never(why) => {
                     let reason = self.without_iommu(device, stream.iommu, why);
-                    decision = Some(reason.map_err(Resolved::Fail)?);
+                    let reason = reason.map_err(Resolved::Fail)?;
+                    // It may have many streams there.
+                    if !decisions.contains(&reason) {
+                        decisions.push(reason);
+                    }
+                    missing = Some((stream.iommu, why));
                 }
             }
         }
-        match (behind.is_empty(), &decision) {
-            (true, _) => Ok((Route::Direct, decision)),
-            (false, None) => Ok((Route::Behind(behind), None)),
-            (false, Some(_)) => Err(Resolved::Fail(Fault::invalid(
-                "one of its IOMMUs is there and another will not come: no address suits both",
-            ))),
+        match (behind.is_empty(), missing) {
+            (true, _) => Ok((Route::Direct, decisions)),
+            (false, None) => {
+                let is_core = |matched: Matched| matched.dma == DmaMode::Core;
+                if self.context.policy.passthrough && device.matched.is_some_and(is_core) {
+                    decisions.push("identity domain by iommu.passthrough=1".into());
+                }
+                Ok((Route::Behind(behind), decisions))
+            }
+            (false, Some((iommu, why))) => Err(Resolved::Fail(Fault::HalfBehind {
+                iommu: self.context.path(iommu),
+                why,
+            })),
         }
     }
 

@@ -154,7 +154,7 @@ impl DeviceRecord {
             streams: device.streams.iter().map(|stream| stream.id.0).collect(),
             group,
             domain: isolation::domain(engine.context(), device),
-            decision: device.decision.clone(),
+            decision: device.decision(),
             order: device.order,
         }
     }
@@ -194,7 +194,7 @@ impl WhyRecord {
             state: device.state.name(),
             waited: waited(engine, &device.waited),
             cause: causes(engine, device),
-            decision: device.decision.clone(),
+            decision: device.decision(),
         }
     }
 }

@@ -56,7 +56,7 @@ impl IsolationRecord {
         let (reach, mapped, reason) = match device.dma() {
             DmaSetup::Group(info) => through(&info, tag(&info)),
             DmaSetup::Direct => {
-                let decision = device.decision.clone();
+                let decision = device.decision();
                 let reason = decision.unwrap_or_else(|| "direct DMA: it has no IOMMU".into());
                 (Reach::All, None, reason)
             }
