@@ -21,6 +21,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use boards::BOARDS;
+use plan::{Blob, plan};
 
 /// What Mastiff knows of a machine, on a host.
 #[derive(Parser)]
@@ -35,7 +36,8 @@ enum Command {
     /// What the probe engine would do with a device tree.
     ///
     /// Ends with 0 if everything that has a driver and is enabled is bound, with 1 if
-    /// something waits or fails, with 2 if the file is no device tree.
+    /// something waits or fails, with 2 if the file is no device tree
+    /// or an overlay is wrong.
     Plan(PlanOptions),
 }
 
@@ -43,6 +45,10 @@ enum Command {
 struct PlanOptions {
     /// The device tree, as a blob.
     file: PathBuf,
+    /// An overlay (.dtbo) that comes at run time, after whatever could be bound was; may
+    /// be given several times.
+    #[arg(long = "overlay", value_name = "FILE")]
+    overlays: Vec<PathBuf>,
     /// Which drivers there are.
     #[arg(long, value_enum, default_value = "image")]
     drivers: Which,
@@ -82,11 +88,12 @@ fn main() -> ExitCode {
 
 /// Makes a plan and prints it. Says whether all is well in it.
 fn run(options: &PlanOptions) -> Result<bool, String> {
-    let blame = |problem: &dyn std::fmt::Display| format!("{}: {problem}", options.file.display());
-    let blob = std::fs::read(&options.file).map_err(|error| blame(&error))?;
+    let blob = Blob::read(&options.file)?;
+    let overlays = options.overlays.iter().map(Blob::read);
+    let overlays = overlays.collect::<Result<Vec<_>, _>>()?;
     let board = BOARDS.iter().find(|board| board.name == options.board);
     let board = board.ok_or_else(|| format!("no board {}", options.board))?;
-    let records = plan::plan(&blob, board, options.drivers).map_err(|error| blame(&error))?;
+    let records = plan(&blob, &overlays, board, options.drivers)?;
     let output = if options.json {
         let lines = records.iter().map(serde_json::to_string);
         let lines: Result<Vec<String>, _> = lines.collect();

@@ -142,6 +142,76 @@ fn the_images_drivers_leave_what_they_are_not_for() {
     );
 }
 
+/// An overlay with this as its only fragment, for the root.
+fn overlay(name: &str, fill: impl FnOnce(TreeBuilder) -> TreeBuilder) -> File {
+    let fragment = |n: TreeBuilder| n.string("target-path", "/").node("__overlay__", fill);
+    File::new(
+        name,
+        &TreeBuilder::new().node("fragment@0", fragment).blob(),
+    )
+}
+
+#[test]
+fn overlays_come_after_what_could_be_bound_and_wake_who_waits_for_them() {
+    // The overlays' phandles come after the tree's: the IOMMU is going to be 3.
+    let tree = TreeBuilder::new()
+        .node("dma@1", |n| {
+            n.compatible(&["vendor,dma"]).cells("iommus", &[3, 5])
+        })
+        .node("other", |n| n.compatible(&["vendor,other"]).phandle(2));
+    let file = File::new("overlaid", &tree.blob());
+    let iommu = overlay("iommu", |n| {
+        n.node("iommu@2", |n| {
+            n.compatible(&["vendor,iommu"])
+                .u32("#iommu-cells", 1)
+                .phandle(1)
+        })
+    });
+    let more = overlay("more", |n| {
+        n.node("more", |n| n.compatible(&["vendor,more"]))
+    });
+    assert_eq!(file.plan(&["--drivers", "all"]).status.code(), Some(1));
+    let [iommu, more] = [&iommu, &more].map(|file| file.0.to_str().expect("a path"));
+    let options = ["--drivers", "all", "--json", "--overlay", iommu];
+    let output = file.plan(&[&options[..], &["--overlay", more]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let records = records(&output);
+    for (name, attempts, order) in [
+        ("/other", 1, 0),
+        ("/iommu@2", 1, 1),
+        ("/dma@1", 2, 2),
+        ("/more", 1, 3),
+    ] {
+        let device = record(&records, name);
+        assert_eq!(device["state"], "bound", "{name}");
+        assert_eq!(
+            (&device["attempts"], &device["order"]),
+            (&attempts.into(), &order.into()),
+            "{name}"
+        );
+    }
+    assert_eq!(record(&records, "/dma@1")["iommu"], "/iommu@2");
+}
+
+#[test]
+fn an_overlay_that_is_wrong_is_one_line_that_names_it_and_status_2() {
+    let file = File::new("under", &machine().blob());
+    let none = File::new("none", &TreeBuilder::new().blob());
+    let torn = File::new("torn", &machine().blob()[..100]);
+    for (wrong, said) in [(&none, "no fragment"), (&torn, "at byte 0x")] {
+        let path = wrong.0.to_str().expect("a path");
+        let output = file.plan(&["--overlay", path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        let error = text(&output.stderr);
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains(path) && error.contains(said), "{error}");
+    }
+    let output = file.plan(&["--overlay", "/nowhere/at-all.dtbo"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere/at-all.dtbo"));
+}
+
 #[test]
 fn what_cannot_bind_is_status_1_with_its_cause() {
     let tree = machine().node("lost", |n| {
