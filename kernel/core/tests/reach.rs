@@ -12,6 +12,7 @@ use mastiff_core::probe::Probe;
 use mastiff_dt::SupplierClass;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_driver::Do;
+use mastiff_testkit::inject::Step;
 use std::sync::{Arc, Mutex};
 
 type Seen<T> = Arc<Mutex<Vec<T>>>;
@@ -180,6 +181,85 @@ fn a_device_reads_and_writes_what_directions_allow_and_nothing_after_unmap() {
             pages.read(0, &mut got);
             assert_eq!(&got, b"back");
             assert!(sim.port().write(5, to.0, b"late").is_err(), "unmapped");
+            Ok(())
+        })]
+    };
+    let engine = bench.start(
+        master(iommu(base()), "a@1", &[1, 5]),
+        &[bench.master_driver(script), bench.iommu_driver(vec![])],
+    );
+    assert_eq!(state(&engine, "/a@1"), "bound");
+}
+
+#[test]
+fn a_list_is_side_by_side_and_gone_as_a_whole() {
+    let bench = Bench::new();
+    let script = {
+        let sim = bench.sim.clone();
+        vec![with_dma(move |dma| {
+            let pages = (0..40).map(|_| dma.pages(4096));
+            let mut pages = pages.collect::<Result<Vec<_>, _>>()?;
+            pages.reverse();
+            for (index, pages) in pages.iter().enumerate() {
+                pages.write(0, &[index as u8]);
+            }
+            sim.barrier(Barrier::Publish);
+            let list = dma.lend_list::<FromDevice>(pages);
+            let list = list.map_err(|failure| failure.fault)?;
+            let first = list.iova(0)?.0;
+            for index in 0..40 {
+                let at = list.iova(index)?.0;
+                assert_eq!(at, first + 4096 * index as u64);
+                let mut seen = [0];
+                sim.port().read(5, at, &mut seen).unwrap();
+                assert_eq!(seen, [index as u8]);
+                sim.port().write(5, at, &[100 + index as u8]).unwrap();
+            }
+            assert!(list.iova(40).is_err());
+            let pages = list.unmap()?;
+            for (index, pages) in pages.iter().enumerate() {
+                let mut got = [0];
+                pages.read(0, &mut got);
+                assert_eq!(got, [100 + index as u8]);
+                let at = first + 4096 * index as u64;
+                assert!(sim.port().write(5, at, b"!").is_err(), "unmapped");
+            }
+            // One that is longer is no list with the others, and none is no list.
+            let mut uneven = vec![dma.pages(4096)?, dma.pages(8192)?];
+            assert!(dma.lend_list::<FromDevice>(vec![]).is_err());
+            let refused = dma.lend_list::<FromDevice>(uneven).err().unwrap();
+            uneven = refused.pages;
+            assert_eq!(uneven.len(), 2);
+            Ok(())
+        })]
+    };
+    let engine = bench.start(
+        master(iommu(base()), "a@1", &[1, 5]),
+        &[bench.master_driver(script), bench.iommu_driver(vec![])],
+    );
+    assert_eq!(state(&engine, "/a@1"), "bound");
+}
+
+#[test]
+fn a_list_that_fails_half_way_leaves_nothing_mapped() {
+    let bench = Bench::new();
+    let iommu_of = bench.iommu.clone();
+    let script = {
+        let sim = bench.sim.clone();
+        vec![with_dma(move |dma| {
+            let counts = iommu_of.counts();
+            let some = || -> Result<Vec<_>, Fault> { (0..5).map(|_| dma.pages(4096)).collect() };
+            iommu_of.inject().fail(Step::Map, 3);
+            let refused = dma.lend_list::<ToDevice>(some()?).err().unwrap();
+            assert_eq!(refused.pages.len(), 5);
+            assert_eq!(iommu_of.counts().mappings, counts.mappings);
+            assert_eq!(sim.memory().quarantined(), 0);
+            // And where that cannot be taken back nobody gets the pages.
+            iommu_of.inject().fail(Step::Map, 3);
+            iommu_of.inject().fail(Step::Unmap, 1);
+            let refused = dma.lend_list::<ToDevice>(some()?).err().unwrap();
+            assert_eq!(refused.pages.len(), 0);
+            assert_eq!(sim.memory().quarantined(), 5);
             Ok(())
         })]
     };

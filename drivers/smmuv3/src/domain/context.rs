@@ -2,6 +2,7 @@
 //! entry itself) and the number that tags what is cached of them. Streams that are
 //! attached keep it alive, so that it is never freed while an entry points to it.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -238,6 +239,24 @@ impl<P: Machine> Context<P> {
             return Ok(hint);
         }
         self.map_more(hint, iova, pa, len, access)
+    }
+
+    /// Pieces side by side, each as `map_near` has it; on an error, how many were mapped.
+    pub fn map_list(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pieces: &[PhysAddr],
+        piece: u64,
+        access: Permission,
+    ) -> Result<Hint, (usize, Box<Fault>)> {
+        let mut hint = hint;
+        for (done, &pa) in pieces.iter().enumerate() {
+            let at = iova.add(piece * done as u64);
+            let mapped = self.map_near(hint, at, pa, piece, access);
+            hint = mapped.map_err(|fault| (done, Box::new(fault)))?;
+        }
+        Ok(hint)
     }
 
     #[cold]

@@ -7,6 +7,7 @@ mod nested;
 mod tags;
 mod walk;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -57,6 +58,29 @@ impl<P: Machine> Domain for PagingDomain<P> {
             parent.check(pa.0, len)?;
         }
         self.0.map_near(hint, iova, pa, len, access)
+    }
+
+    fn map_list(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pieces: &[PhysAddr],
+        piece: u64,
+        access: Permission,
+    ) -> Result<Hint, (usize, Box<Fault>)> {
+        if let Some(parent) = self.0.parent() {
+            let mut all = pieces.iter();
+            all.try_for_each(|pa| parent.check(pa.0, piece))
+                .map_err(|fault| (0, Box::new(fault)))?;
+        }
+        self.0.map_list(hint, iova, pieces, piece, access)
+    }
+
+    fn unmap_list(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
+        match count {
+            0 => Ok(()),
+            _ => self.0.unmap_near(hint, iova, piece * count as u64),
+        }
     }
 
     fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {

@@ -203,8 +203,8 @@ fn service_failure_ends_it() {
     assert!(bench.model().protects());
 }
 
-#[test]
-fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
+/// A bench with a master on stream 8, and its capability in the test's hands.
+fn with_capability() -> (Bench, Dma<Sim>) {
     type Held = Arc<Mutex<Option<Dma<Sim>>>>;
     let held = Held::default();
     let keep = held.clone();
@@ -228,6 +228,12 @@ fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
         })
     });
     let dma = held.lock().unwrap().take().expect("its probe was entered");
+    (bench, dma)
+}
+
+#[test]
+fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
+    let (bench, dma) = with_capability();
     let lend = || {
         let pages = dma.pages(PAGE).unwrap();
         dma.map::<ToDevice>(pages)
@@ -247,4 +253,35 @@ fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
     // The master may still reach the page, and so it is nobody else's.
     let others: Vec<_> = (0..16).map(|_| lend()).collect();
     assert!(others.iter().all(|other| other.iova() != at));
+}
+
+#[test]
+fn a_list_goes_with_one_sync_or_is_quarantined_as_a_whole() {
+    let (bench, dma) = with_capability();
+    let lend = || {
+        let pages = (0..32).map(|_| dma.pages(PAGE).unwrap()).rev().collect();
+        let list = dma.lend_list::<ToDevice>(pages);
+        list.map_err(|failure| failure.fault).unwrap()
+    };
+    for _ in 0..3 {
+        let list = lend();
+        let (first, last) = (list.iova(0).unwrap(), list.iova(31).unwrap());
+        bench.read(8, first.0).unwrap();
+        bench.read(8, last.0).unwrap();
+        let before = bench.iommu().status();
+        assert_eq!(list.unmap().unwrap().len(), 32);
+        let status = bench.iommu().status();
+        assert_eq!(status.syncs - before.syncs, 1);
+        assert_eq!(
+            status.commands - before.commands,
+            2,
+            "one for all, and a sync"
+        );
+        assert!(bench.read(8, first.0).is_err() && bench.read(8, last.0).is_err());
+    }
+    let list = lend();
+    bench.model().freeze(true);
+    assert!(matches!(list.unmap(), Err(Fault::Timeout { .. })));
+    bench.model().freeze(false);
+    assert_eq!(bench.sim.memory().quarantined(), 32);
 }

@@ -12,15 +12,18 @@
 
 mod buffer;
 mod iova;
+mod list;
 
 pub use buffer::{
     Bidirectional, Direction, DmaBuffer, DmaLoan, DmaMapping, FromDevice, MapFailure, Mapped,
     ToDevice,
 };
 pub use iova::{Hole, IovaSpace, Slot};
+pub use list::{DmaList, ListFailure};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mastiff_dt::{DmaWindow, DmaWindows};
@@ -28,7 +31,7 @@ use mastiff_dt::{DmaWindow, DmaWindows};
 use crate::addr::{PAGE, PhysAddr};
 use crate::bus::BusFunction;
 use crate::error::Fault;
-use crate::iommu::{Group, Permission};
+use crate::iommu::{Group, Permission, Unlisted};
 use crate::platform::{PageRequest, Pages, Platform};
 
 /// The capability to do DMA as one bound device.
@@ -187,6 +190,34 @@ impl<P: Platform> Inner<P> {
         }
     }
 
+    /// Gives the device access to pieces of one length, side by side where an IOMMU
+    /// can have it so, else each where it is.
+    fn map_list(
+        &self,
+        pieces: &impl Fn(usize) -> PhysAddr,
+        (count, piece): (usize, u64),
+        access: Permission,
+    ) -> Result<Slot, Unlisted> {
+        if self.revoked.load(Ordering::Acquire) {
+            return Err(Unlisted::safe(Fault::Revoked));
+        }
+        if let Path::Translated(group, _) = &self.path {
+            return group.map_list(pieces, (count, piece), self.limit(), access);
+        }
+        for index in 0..count {
+            self.map(pieces(index), piece, access)
+                .map_err(Unlisted::safe)?;
+        }
+        Ok(Slot::new(0))
+    }
+
+    fn unmap_list(&self, slot: Slot, count: usize, piece: u64) -> Result<(), Fault> {
+        match &self.path {
+            Path::Translated(group, _) => group.unmap_list(slot, count, piece),
+            Path::Direct(_) | Path::Identity(..) => Ok(()),
+        }
+    }
+
     #[inline(always)]
     fn unmap(&self, slot: Slot, len: u64) -> Result<(), Fault> {
         match &self.path {
@@ -275,7 +306,19 @@ impl<P: Platform> Dma<P> {
         DmaMapping::new(&self.inner, pages)
     }
 
-    /// The same for one who has the capability at hand until the transfer ends.
+    /// Lends pages of one length to the device for one transfer: behind an IOMMU they
+    /// are side by side for it, and one sync ends it all. On an error the pages come
+    /// back, unless the device may still reach some of them: then they are quarantined
+    /// and none do.
+    pub fn lend_list<D: Direction>(
+        &self,
+        pages: Vec<P::Pages>,
+    ) -> Result<DmaList<'_, P, D>, ListFailure<P::Pages>> {
+        DmaList::new(&self.inner, pages)
+    }
+
+    /// The same as [`map`](Self::map) for one who has the capability at hand until the
+    /// transfer ends.
     #[inline(always)]
     pub fn lend<D: Direction>(
         &self,

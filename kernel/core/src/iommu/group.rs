@@ -12,7 +12,7 @@ use mastiff_dt::NodeId;
 use spin::Mutex;
 
 use super::streams::{StreamKey, Streams};
-use super::{Domain, Iommu, Permission, Reserved, Tag};
+use super::{Domain, Hint, Iommu, Permission, Reserved, Tag};
 use crate::addr::{Iova, PAGE, PhysAddr, StreamId, SubstreamId};
 use crate::dma::{Hole, IovaSpace, Slot};
 use crate::error::Fault;
@@ -334,6 +334,65 @@ impl Group {
         }
     }
 
+    /// Maps `count` pieces of one length side by side. Where that fails and what was
+    /// mapped so far cannot be taken back, it says so: the memory may be reached.
+    pub(crate) fn map_list(
+        &self,
+        pieces: &impl Fn(usize) -> PhysAddr,
+        (count, piece): (usize, u64),
+        limit: u64,
+        access: Permission,
+    ) -> Result<Slot, Unlisted> {
+        let len = piece.saturating_mul(count as u64);
+        let taken = self.take(len, limit);
+        let mut slot = taken.map_err(Unlisted::safe)?;
+        let mut hint = slot.hint;
+        for (done, (_, domain)) in self.domains.iter().enumerate() {
+            hint = slot.hint;
+            let listed = list(
+                &**domain,
+                &mut hint,
+                slot.iova,
+                pieces,
+                (count, piece),
+                access,
+            );
+            let Err((mapped, fault)) = listed else {
+                continue;
+            };
+            let whole = self.domains[..done]
+                .iter()
+                .map(|(_, domain)| (domain, count));
+            let undone = whole
+                .chain([(domain, mapped)])
+                .try_for_each(|(domain, count)| {
+                    domain.unmap_list(Hint::default(), slot.iova, count, piece)
+                });
+            let safe = undone.is_ok();
+            if safe {
+                self.give(slot, len);
+            } else {
+                self.addresses.lock().mapped -= len;
+            }
+            return Err(Unlisted { fault, safe });
+        }
+        if self.domains.len() == 1 {
+            slot.hint = hint;
+        }
+        Ok(slot)
+    }
+
+    /// Takes them back, as [`unmap`](Self::unmap) would one mapping.
+    pub(crate) fn unmap_list(&self, slot: Slot, count: usize, piece: u64) -> Result<(), Fault> {
+        let mut result = Ok(());
+        for (_, domain) in &self.domains {
+            result = result.and(domain.unmap_list(slot.hint, slot.iova, count, piece));
+        }
+        result?;
+        self.give(slot, piece * count as u64);
+        Ok(())
+    }
+
     /// Takes a mapping back. On an error a transaction may still reach the memory
     /// through it, so the address is never handed out again.
     #[inline(always)]
@@ -487,6 +546,49 @@ impl Group {
                 .collect(),
         }
     }
+}
+
+/// Why pieces could not be mapped side by side.
+pub(crate) struct Unlisted {
+    pub fault: Box<Fault>,
+    /// None of them is mapped any more.
+    pub safe: bool,
+}
+
+impl Unlisted {
+    /// None of them was ever mapped.
+    pub fn safe(fault: Fault) -> Self {
+        let (fault, safe) = (Box::new(fault), true);
+        Self { fault, safe }
+    }
+}
+
+/// How many pieces a domain is given at a time.
+const PIECES: usize = 32;
+
+/// Maps pieces in one domain. On an error also says how many are mapped.
+fn list(
+    domain: &dyn Domain,
+    hint: &mut Hint,
+    iova: Iova,
+    pieces: &impl Fn(usize) -> PhysAddr,
+    (count, piece): (usize, u64),
+    access: Permission,
+) -> Result<(), (usize, Box<Fault>)> {
+    let mut done = 0;
+    while done < count {
+        let mut some = [PhysAddr(0); PIECES];
+        let some = &mut some[..PIECES.min(count - done)];
+        for (index, pa) in some.iter_mut().enumerate() {
+            *pa = pieces(done + index);
+        }
+        let at = iova.add(piece * done as u64);
+        *hint = domain
+            .map_list(*hint, at, some, piece, access)
+            .map_err(|(more, fault)| (done + more, fault))?;
+        done += some.len();
+    }
+    Ok(())
 }
 
 pub(super) fn keys(behind: &[Behind]) -> Vec<StreamKey> {

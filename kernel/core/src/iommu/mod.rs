@@ -9,7 +9,7 @@ mod managed;
 mod streams;
 
 pub use fault::{Access, FaultLog, FaultRecord, FaultReport};
-pub(crate) use group::{Behind, Identity, Joining};
+pub(crate) use group::{Behind, Identity, Joining, Unlisted};
 pub use group::{Group, GroupInfo};
 pub use lower::Lower;
 pub(crate) use managed::Inner as ManagedInner;
@@ -188,6 +188,34 @@ pub trait Domain: Send + Sync {
     fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
         let _ = hint;
         self.unmap(iova, len)
+    }
+    /// Maps pieces of one length, wherever each is, side by side from `iova` on, as
+    /// `map_near` would each of them. On an error also says how many are mapped.
+    fn map_list(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pieces: &[PhysAddr],
+        piece: u64,
+        access: Permission,
+    ) -> Result<Hint, (usize, Box<Fault>)> {
+        let mut hint = hint;
+        for (done, &pa) in pieces.iter().enumerate() {
+            let at = iova.add(piece * done as u64);
+            let mapped = self.map_near(hint, at, pa, piece, access);
+            hint = mapped.map_err(|fault| (done, Box::new(fault)))?;
+        }
+        Ok(hint)
+    }
+    /// Unmaps `count` of the pieces that `map_list` was given, from the first one on,
+    /// all of them in any case. As for `unmap`, of an error none may be reused.
+    fn unmap_list(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
+        let mut result = Ok(());
+        for index in 0..count as u64 {
+            let at = iova.add(piece * index);
+            result = result.and(self.unmap_near(hint, at, piece));
+        }
+        result
     }
     /// Every level of the walk for an address.
     fn walk(&self, iova: Iova) -> Vec<WalkStep>;

@@ -23,6 +23,9 @@ const SIZES: [(&str, u64, &[usize]); 3] = [
     ("map-2m", 2 << 20, &[1, 16, 256]),
 ];
 
+/// Pages of a list.
+const LIST: usize = 32;
+
 type Loan<'d, P> = DmaLoan<'d, P, Bidirectional>;
 
 /// Mappings that are out, to be ended in any order.
@@ -106,13 +109,33 @@ fn steady<'d, P: Platform>(
     }
     let mut row = course.row(name, maps.plus(&unmaps));
     course.since(&work, &mut row);
-    let ((map_insn, map_max), (unmap_insn, unmap_max)) = (maps.spread(), unmaps.spread());
-    row.map_insn = Some(map_insn);
-    row.map_max = Some(map_max);
-    row.unmap_insn = Some(unmap_insn);
-    row.unmap_max = Some(unmap_max);
+    row.in_two(maps, unmaps);
     row.outstanding = Some(outstanding as u32);
     Ok(Record::Bench(row))
+}
+
+/// Single pages from anywhere as one list, mapped and unmapped.
+pub fn lists<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+    let dma = course.rehearsal()?;
+    let pages = (0..LIST).map(|_| dma.pages(PAGE));
+    let mut pages: Vec<P::Pages> = pages.collect::<Result<_, _>>()?;
+    // Neighbours are no list.
+    pages.reverse();
+    let (mut maps, mut unmaps) = (Samples::new(), Samples::new());
+    let work = course.work();
+    for _ in 0..SAMPLES {
+        let (insn, list) = course.meter.count(|| dma.lend_list::<Bidirectional>(pages));
+        maps.add(insn);
+        let list = list.map_err(|failure| failure.fault)?;
+        let (insn, done) = course.meter.count(|| list.unmap());
+        unmaps.add(insn);
+        pages = done?;
+    }
+    let mut row = course.row("list-32x4k", maps.plus(&unmaps));
+    course.since(&work, &mut row);
+    row.in_two(maps, unmaps);
+    out.push(Record::Bench(row));
+    Ok(())
 }
 
 /// The first mapping in a domain that was just made.

@@ -36,7 +36,7 @@ impl<'p, P: Platform> Meter<'p, P> {
         let mut empty: Vec<u32> = (0..SAMPLES).map(|_| meter.count(|| {}).0).collect();
         empty.sort_unstable();
         meter.overhead = empty[0];
-        let [short, long] = TURNS.map(|turns| meter.count(|| system.turn(turns)).0);
+        let [short, long] = TURNS.map(|turns| meter.turn(system, turns));
         let (seen, expected) = (long.wrapping_sub(short), 2 * (TURNS[1] - TURNS[0]));
         if seen != expected {
             return Err(Failure::new(format!(
@@ -45,6 +45,13 @@ impl<'p, P: Platform> Meter<'p, P> {
         }
         log::info!("bench: {expected} instructions counted as {seen}");
         Ok(meter)
+    }
+
+    /// What the counter shows for a loop. One piece of code for all of them: whatever
+    /// the compiler puts around the loop must be the same each time.
+    #[inline(never)]
+    fn turn(&self, system: &dyn System, turns: u32) -> u32 {
+        self.count(|| system.turn(turns)).0
     }
 
     /// How many instructions `work` retires, and what it gives.

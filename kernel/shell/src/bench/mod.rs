@@ -17,9 +17,10 @@ use meter::{Meter, Samples};
 type Family<P> = fn(&Course<'_, P>, &mut Vec<Record>) -> Result<(), Failure>;
 
 /// All families, by name.
-fn families<P: Platform>() -> [(&'static str, Family<P>); 4] {
+fn families<P: Platform>() -> [(&'static str, Family<P>); 5] {
     [
         ("map", dma::rows),
+        ("list", dma::lists),
         ("first", dma::first),
         ("alloc", dma::alloc),
         ("attach", dma::attach),
@@ -59,6 +60,15 @@ pub fn run<P: Platform>(
         family(&course, out)?;
     }
     Ok(())
+}
+
+impl BenchRecord {
+    /// Notes what mapping and unmapping took, each by itself.
+    fn in_two(&mut self, maps: Samples, unmaps: Samples) {
+        let ((map_insn, map_max), (unmap_insn, unmap_max)) = (maps.spread(), unmaps.spread());
+        (self.map_insn, self.map_max) = (Some(map_insn), Some(map_max));
+        (self.unmap_insn, self.unmap_max) = (Some(unmap_insn), Some(unmap_max));
+    }
 }
 
 /// What the IOMMUs were given to do.

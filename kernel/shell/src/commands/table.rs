@@ -365,17 +365,18 @@ fn machine<P: Platform>() -> [Command<P>; 11] {
             .more("And instructions retired, where they can be counted exactly."),
         Command::new(
             "bench",
-            "[map | first | alloc | attach]",
+            "[map | list | first | alloc | attach]",
             (0, 1),
             machine::bench,
             "what things cost, in instructions",
         )
         .awake()
         .more(
-            "map: mappings of three sizes, with few and many others out; first: the first\n\
-             one in a domain; alloc: a page that a device shares; attach: a stream to a\n\
-             domain, and its abort. Medians of at least 1000 operations, and the most that\n\
-             one took. Fails where the CPU does not count instructions exactly.",
+            "map: mappings of three sizes, with few and many others out; list: 32 pages\n\
+             together; first: the first one in a domain; alloc: a page that a device\n\
+             shares; attach: a stream to a domain, and its abort. Medians of at least 1000\n\
+             operations, and the most that one took. Fails where the CPU does not count\n\
+             instructions exactly.",
         ),
         Command::new(
             "sleep",

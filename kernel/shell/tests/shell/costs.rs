@@ -18,6 +18,7 @@ fn rows_say_what_an_operation_takes() {
         ("map-4k", Some(4096)),
         ("map-64k", Some(256)),
         ("map-2m", Some(1)),
+        ("list-32x4k", None),
         ("first-map", None),
         ("alloc-4k", None),
         ("attach", None),
