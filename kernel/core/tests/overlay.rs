@@ -6,6 +6,7 @@ use bench::{Bench, IOMMU_PATH, base, device, iommu, iommu2, master, state, why};
 use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::Engine;
 use mastiff_core::error::Fault;
+use mastiff_core::policy::Policy;
 use mastiff_dt::build::TreeBuilder;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_driver::{Do, FakeDriver};
@@ -254,4 +255,46 @@ fn a_bound_device_takes_a_change_when_it_is_bound_again() {
         (0, 1)
     );
     assert!(why(&engine, "/a@1").is_empty());
+}
+
+#[test]
+fn s28_who_failed_by_a_cycle_is_tried_when_the_overlay_ends_it() {
+    let bench = Bench::new();
+    // Each is an IOMMU that is itself a master behind the other.
+    let node = |phandle: u32, behind: u32, compatible: &'static str| {
+        move |n: TreeBuilder| {
+            n.compatible(&[compatible])
+                .u32("#iommu-cells", 1)
+                .phandle(phandle)
+                .cells("iommus", &[behind, 1])
+        }
+    };
+    let tree = base()
+        .node("iommu@1000000", node(1, 2, "test,iommu"))
+        .node("iommu@2000000", node(2, 1, "test,iommu2"));
+    let link = |name, matched: Match| -> &'static dyn Driver<Sim> {
+        FakeDriver::new(name, &[matched.master()], vec![], &bench.diary)
+    };
+    let list = [link("one", bench::IOMMU), link("two", bench::IOMMU2)];
+    let mut engine = bench.start(tree, &list);
+    assert_eq!(state(&engine, IOMMU_PATH), "failed");
+    let off = into("/iommu@2000000", |n| n.string("status", "disabled"));
+    engine.overlay(&off.blob()).unwrap();
+    assert_eq!(state(&engine, IOMMU_PATH), "bound");
+}
+
+#[test]
+fn s28_who_lacks_one_of_two_iommus_is_tried_when_the_overlay_enables_it() {
+    let bench = Bench::new();
+    let off = into("/iommu@2000000", |n| n.string("status", "disabled"));
+    let tree = master(iommu2(iommu(base())), "a@1", &[1, 5, 2, 0x105]);
+    let tree = tree.tree().unwrap().overlay(&off.blob()).unwrap();
+    let drivers = drivers(&bench);
+    let mut engine = Engine::new(bench.sim.clone(), tree, Policy::default(), &drivers);
+    engine.start();
+    assert!(why(&engine, "/a@1")[0].contains("no address would suit both"));
+    let on = into("/iommu@2000000", |n| n.string("status", "okay"));
+    engine.overlay(&on.blob()).unwrap();
+    assert_eq!(state(&engine, "/a@1"), "bound");
+    assert_eq!(bench.iommu2.counts().attached, 1);
 }
