@@ -14,6 +14,7 @@ mod outlast;
 mod storm;
 mod targets;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -41,11 +42,10 @@ pub fn hostile<P: Platform>(
         ["read", at, bytes] => aim(shell, &name, Way::Read, (at, Some(bytes)), out),
         ["write", at] => aim(shell, &name, Way::Write, (at, None), out),
         ["write", at, bytes] => aim(shell, &name, Way::Write, (at, Some(bytes)), out),
-        ["storm"] => storm::storm(shell, &name, None, out),
-        ["storm", disk] => {
-            let disk = device(shell, disk)?.name.clone();
-            storm::storm(shell, &name, Some(&disk), out)
-        }
+        ["storm"] => brew(shell, (name, &[]), None, out),
+        ["storm", "with", ref others @ ..] => brew(shell, (name, others), None, out),
+        ["storm", disk] => brew(shell, (name, &[]), Some(disk), out),
+        ["storm", disk, "with", ref others @ ..] => brew(shell, (name, others), Some(disk), out),
         [phase] => match outlast::Phase::named(phase) {
             Some(phase) => {
                 outlast::outlast(shell, &name, phase, out)?;
@@ -55,6 +55,26 @@ pub fn hostile<P: Platform>(
         },
         _ => Err(wrong_words::<P>("hostile")),
     }
+}
+
+/// A storm of a device and others.
+fn brew<P: Platform>(
+    shell: &Shell<'_, P>,
+    (name, others): (Box<str>, &[&str]),
+    disk: Option<&str>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let disk = disk.map(|disk| Ok::<_, Failure>(device(shell, disk)?.name.clone()));
+    let disk = disk.transpose()?;
+    let mut names = Vec::from([name]);
+    for other in others {
+        let other = &device(shell, other)?.name;
+        if names.contains(other) {
+            return Err(Failure::new(format!("{other} is named twice")));
+        }
+        names.push(other.clone());
+    }
+    storm::storm(shell, &names, disk.as_deref(), out)
 }
 
 /// The device as a hostile master, while it is bound.

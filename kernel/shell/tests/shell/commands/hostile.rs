@@ -172,6 +172,18 @@ fn s30_a_storm_ends_with_the_stream_cut_off() {
 }
 
 #[test]
+fn a_storm_of_several_takes_masters_that_can_be_aimed_and_each_once() {
+    assert_eq!(
+        fails("hostile engine@2 storm disk@1 with engine@2"),
+        "/engine@2 is named twice"
+    );
+    assert_eq!(
+        fails("hostile engine@2 storm with disk@1"),
+        "/disk@1 is no bound master that can be aimed"
+    );
+}
+
+#[test]
 fn s30_a_storm_that_nobody_hears_or_cuts_off_is_a_failure() {
     let bench = Bench::new();
     bench.iommu.inject().fail(Step::Block, 0);

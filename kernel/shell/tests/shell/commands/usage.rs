@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{fails, shows};
 use crate::bench::*;
 
-const HOSTILE: &str = "usage: hostile <device> [read|write <address> [bytes] | storm [disk] | \
+const HOSTILE: &str = "usage: hostile <device> [read|write <address> [bytes] | storm [disk] [with <device>...] | \
                        unbound|waiting|suspended]";
 
 #[test]
