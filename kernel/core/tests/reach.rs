@@ -10,6 +10,7 @@ use mastiff_core::error::{Dependency, Fault, ProbeError};
 use mastiff_core::platform::{Barrier, Pages, Platform};
 use mastiff_core::probe::Probe;
 use mastiff_dt::SupplierClass;
+use mastiff_dt::build::TreeBuilder;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_driver::Do;
 use mastiff_testkit::inject::Step;
@@ -95,7 +96,7 @@ fn bus_windows_move_addresses_and_bound_them() {
 
 /// Probes a master that narrows its mask and defers so many times before it
 /// allocates; gives the address that it is given in the end.
-fn address_after(deferrals: u32) -> Iova {
+fn address_after(deferrals: u32, tree: TreeBuilder, path: &str) -> Iova {
     let bench = Bench::new();
     let given: Seen<Iova> = Seen::default();
     let seen = given.clone();
@@ -116,8 +117,9 @@ fn address_after(deferrals: u32) -> Iova {
     }))];
     let drivers: [&'static dyn Driver<Sim>; 2] =
         [bench.iommu_driver(vec![]), bench.master_driver(script)];
-    let engine = bench.start(master(iommu(base()), "a@1", &[1, 5]), &drivers);
-    assert_eq!(device(&engine, "/a@1").probes, deferrals + 1);
+    let engine = bench.start(tree, &drivers);
+    assert_eq!(why(&engine, path), [""; 0]);
+    assert_eq!(device(&engine, path).probes, deferrals + 1);
     assert_eq!(bench.counts().domains, 1);
     let given = given.lock().unwrap();
     given[0]
@@ -125,12 +127,32 @@ fn address_after(deferrals: u32) -> Iova {
 
 #[test]
 fn s19_deferrals_do_not_add_up() {
-    let first_time = address_after(0);
+    let tree = || master(iommu(base()), "a@1", &[1, 5]);
+    let first_time = address_after(0, tree(), "/a@1");
     assert!(
         first_time.0 > u64::from(u32::MAX),
         "no mask, so a high address"
     );
-    assert_eq!(address_after(3), first_time);
+    assert_eq!(address_after(3, tree(), "/a@1"), first_time);
+}
+
+#[test]
+fn s19_nor_do_windows_of_the_bus() {
+    // Behind an IOMMU they bound the addresses, as a mask does.
+    let tree = || {
+        iommu(base()).node("bus@0", |n| {
+            let n = n
+                .compatible(&["simple-bus"])
+                .u32("#address-cells", 2)
+                .u32("#size-cells", 2)
+                .flag("ranges")
+                .cells("dma-ranges", &[0, 0, 0, 0, 0, 0x4000_0000]);
+            master(n, "a@1", &[1, 5])
+        })
+    };
+    let first_time = address_after(0, tree(), "/bus@0/a@1");
+    assert!(first_time.0 < 0x4000_0000, "{first_time:?}");
+    assert_eq!(address_after(3, tree(), "/bus@0/a@1"), first_time);
 }
 
 #[test]

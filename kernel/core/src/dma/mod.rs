@@ -141,10 +141,14 @@ impl<P: Platform> Drop for Lease<P> {
 
 impl<P: Platform> Inner<P> {
     fn new(platform: &P, device: &str, path: Path, coherent: bool) -> Arc<Self> {
+        let limit = path.bus_limit();
+        if let Path::Translated(group, _) = &path {
+            group.admit(limit);
+        }
         Arc::new(Self {
             platform: platform.clone(),
             device: device.into(),
-            limit: AtomicU64::new(path.bus_limit()),
+            limit: AtomicU64::new(limit),
             flat: path.is_flat(),
             path,
             coherent,
@@ -270,7 +274,10 @@ impl<P: Platform> Dma<P> {
         let limit = limit.min(inner.path.bus_limit());
         inner.limit.store(limit, Ordering::Relaxed);
         match &inner.path {
-            Path::Translated(group, _) => group.admit(limit),
+            Path::Translated(group, _) => {
+                group.admit(limit);
+                Ok(())
+            }
             Path::Direct(_) | Path::Identity(..) => {
                 let (lowest, _) = inner.platform.ram_span();
                 if inner.page_limit() < lowest.0 {

@@ -504,9 +504,8 @@ impl Group {
 
     /// Splits the address space so that a member limited to `limit` is served
     /// without a search.
-    pub(crate) fn admit(&self, limit: u64) -> Result<(), Fault> {
+    pub(crate) fn admit(&self, limit: u64) {
         self.addresses.lock().space.split_at(limit);
-        Ok(())
     }
 
     /// The walk for an address, in the first of the group's domains.
