@@ -5,13 +5,16 @@ mod bench;
 
 use bench::*;
 use mastiff_core::addr::StreamId;
-use mastiff_core::dma::{Bidirectional, FromDevice};
-use mastiff_core::driver::Driver;
-use mastiff_core::error::Fault;
+use mastiff_core::dma::{Bidirectional, DmaBuffer, FromDevice};
+use mastiff_core::driver::{Bound, Driver, Match};
+use mastiff_core::error::{Fault, ProbeError};
+use mastiff_core::probe::Probe;
 use mastiff_dt::SupplierClass;
 use mastiff_testkit::Sim;
 use mastiff_testkit::fake_driver::Do;
+use mastiff_testkit::fake_iommu::{Counts, FakeIommu};
 use mastiff_testkit::inject::Step;
+use std::sync::{Arc, Mutex};
 
 const DEAD: Fault = Fault::Register {
     name: "CSTS",
@@ -121,6 +124,61 @@ fn s09_unbinding_frees_buffers_while_the_mapping_stands_and_then_aborts_the_stre
     engine.unbind("/intc@3000000").unwrap();
     assert_eq!(bench.baseline(), before);
     assert!(engine.unbind("/a@1").is_err());
+}
+
+/// A master that keeps a buffer, and notes what stood when that had been freed.
+struct Keeper(FakeIommu, Arc<Mutex<Vec<Counts>>>);
+
+struct Kept {
+    // Fields drop in this order.
+    _buffer: DmaBuffer<Sim, FromDevice>,
+    _note: Note,
+}
+
+struct Note(FakeIommu, Arc<Mutex<Vec<Counts>>>);
+
+impl Bound for Kept {}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(self.0.counts());
+    }
+}
+
+impl Driver<Sim> for Keeper {
+    fn name(&self) -> &'static str {
+        "keeper"
+    }
+
+    fn matches(&self) -> &'static [Match] {
+        &[MASTER]
+    }
+
+    fn probe(&self, probe: &mut Probe<'_, Sim>) -> Result<Box<dyn Bound>, ProbeError> {
+        Ok(Box::new(Kept {
+            _buffer: probe.dma()?.alloc::<FromDevice>(4096)?,
+            _note: Note(self.0.clone(), self.1.clone()),
+        }))
+    }
+}
+
+#[test]
+fn s09_the_attachment_outlives_what_the_driver_keeps() {
+    let bench = Bench::new();
+    let notes: Arc<Mutex<Vec<Counts>>> = Arc::default();
+    let keeper = Box::leak(Box::new(Keeper(bench.iommu.clone(), notes.clone())));
+    let drivers = [bench.iommu_driver(vec![]), keeper as &dyn Driver<Sim>];
+    let mut engine = bench.start(master(iommu(base()), "a@1", &[1, 5]), &drivers);
+    let bound = bench.counts();
+    assert_eq!((bound.domains, bound.attached, bound.mappings), (1, 1, 1));
+    engine.unbind("/a@1").unwrap();
+    let notes = notes.lock().unwrap();
+    let [freed] = &notes[..] else {
+        panic!("the driver's state is dropped once");
+    };
+    assert_eq!((freed.domains, freed.attached, freed.mappings), (1, 1, 0));
+    let after = bench.counts();
+    assert_eq!((after.domains, after.attached, after.mappings), (0, 0, 0));
 }
 
 #[test]

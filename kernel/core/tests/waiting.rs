@@ -5,7 +5,7 @@ mod bench;
 
 use bench::*;
 use mastiff_core::driver::{Driver, Match};
-use mastiff_core::engine::State;
+use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::{Absence, Fault};
 use mastiff_core::policy::{MissingIommu, Policy};
 use mastiff_core::probe::Service;
@@ -231,12 +231,24 @@ fn an_iommu_that_is_bound_but_publishes_nothing_is_no_iommu() {
     let bench = Bench::new();
     let tree = master(iommu(base()), "a@1", &[1, 5]);
     let mute = FakeDriver::new("mute", &[IOMMU], vec![], &bench.diary);
-    let engine = bench.start(tree, &[bench.master_driver(vec![]), mute]);
+    is_no_iommu(&bench.start(tree, &[bench.master_driver(vec![]), mute]));
+}
+
+#[test]
+fn an_iommu_that_says_it_is_ready_and_gives_no_instance_is_no_iommu() {
+    let bench = Bench::new();
+    let tree = master(iommu(base()), "a@1", &[1, 5]);
+    let ready = Do::Publish(Box::new(|| Service::Ready(SupplierClass::Iommu)));
+    let boast = FakeDriver::new("boast", &[IOMMU], vec![ready], &bench.diary);
+    is_no_iommu(&bench.start(tree, &[bench.master_driver(vec![]), boast]));
+}
+
+fn is_no_iommu(engine: &Engine<Sim>) {
     let refused = Fault::Refused {
         iommu: IOMMU_PATH.into(),
         why: Absence::NotASupplier,
     };
-    assert_eq!(device(&engine, "/a@1").state, State::Failed(refused));
+    assert_eq!(device(engine, "/a@1").state, State::Failed(refused));
 }
 
 #[test]

@@ -249,35 +249,34 @@ impl<P: Platform> Engine<P> {
                 node: stream.iommu,
                 class: SupplierClass::Iommu,
             };
-            match self.supply(dependency) {
-                Supply::Ready => {
-                    let Some(iommu) = self.context.iommu(stream.iommu) else {
-                        continue;
-                    };
+            let why = match (self.supply(dependency), self.context.iommu(stream.iommu)) {
+                (Supply::Ready, Some(iommu)) => {
                     uses.extend(self.use_of(dependency));
                     behind.push(Behind {
                         node: stream.iommu,
                         iommu,
                         streams: Vec::from([stream.id]),
                     });
+                    continue;
                 }
-                Supply::Pending(on) => {
+                // To say that one is ready does not make one.
+                (Supply::Ready, None) => Absence::NotASupplier,
+                (Supply::Pending(on), _) => {
                     let waited = Waited {
                         dependency,
                         property: stream.property.into(),
                     };
                     return Err(Resolved::Wait(on, waited));
                 }
-                Supply::Never(why) => {
-                    let reason = self.without_iommu(device, stream.iommu, why);
-                    let reason = reason.map_err(Resolved::Fail)?;
-                    // It may have many streams there.
-                    if !decisions.contains(&reason) {
-                        decisions.push(reason);
-                    }
-                    missing = Some((stream.iommu, why));
-                }
+                (Supply::Never(why), _) => why,
+            };
+            let reason = self.without_iommu(device, stream.iommu, why);
+            let reason = reason.map_err(Resolved::Fail)?;
+            // It may have many streams there.
+            if !decisions.contains(&reason) {
+                decisions.push(reason);
             }
+            missing = Some((stream.iommu, why));
         }
         match (behind.is_empty(), missing) {
             (true, _) => Ok((Route::Direct, decisions)),
