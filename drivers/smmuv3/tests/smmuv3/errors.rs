@@ -256,6 +256,28 @@ fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
 }
 
 #[test]
+fn s29_a_queue_that_nobody_empties_is_not_overrun() {
+    let (bench, dma) = with_capability();
+    let lend = || {
+        let pages = dma.pages(PAGE).unwrap();
+        let lent = dma.map::<ToDevice>(pages);
+        lent.map_err(|failure| failure.fault).unwrap()
+    };
+    let mappings: Vec<_> = (0..300).map(|_| lend()).collect();
+    bench.model().freeze(true);
+    // The model ends the test where PROD passes CONS.
+    for mapping in mappings {
+        assert!(matches!(mapping.unmap(), Err(Fault::Timeout { .. })));
+    }
+    bench.model().freeze(false);
+    let mapping = lend();
+    let at = mapping.iova();
+    bench.read(8, at.0).unwrap();
+    assert!(mapping.unmap().is_ok());
+    assert!(bench.read(8, at.0).is_err());
+}
+
+#[test]
 fn a_list_goes_with_one_sync_or_is_quarantined_as_a_whole() {
     let (bench, dma) = with_capability();
     let lend = || {
