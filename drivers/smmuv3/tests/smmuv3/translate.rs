@@ -135,6 +135,31 @@ fn many_pages_go_with_few_commands() {
 }
 
 #[test]
+fn nor_does_a_run_behind_too_many_pages_make_them_more() {
+    let bench = Bench::new(Features {
+        ranges: false,
+        ..Features::virt()
+    });
+    let domain = bench.attached(STREAM);
+    let request = PageRequest::new(2 << 20).align(2 << 20);
+    let block = bench.sim.alloc_pages(request).unwrap();
+    map(&domain, 0x20_0000, &block);
+    let pages = bench.pages(65, 0);
+    let first = 0x20_0000 - 65 * PAGE;
+    map(&domain, first, &pages);
+    for at in [first, 0x1f_f000, 0x20_0000] {
+        assert!(bench.read(STREAM, at).is_ok());
+    }
+    let before = bench.consumed();
+    domain.unmap(Iova(first), 65 * PAGE + (2 << 20)).unwrap();
+    let after = bench.consumed();
+    assert_eq!((after.0 - before.0, after.1 - before.1), (2, 1));
+    for at in [first, 0x1f_f000, 0x20_0000] {
+        assert_eq!(bench.read(STREAM, at), ABORTED);
+    }
+}
+
+#[test]
 fn blocks_are_invalidated_at_their_level() {
     for ranges in [true, false] {
         let bench = Bench::new(Features {
