@@ -1,8 +1,9 @@
 //! A simulated machine with an SMMU, and masters that the tests play themselves.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, PhysRange, StreamId};
+use mastiff_core::dma::Dma;
 use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
@@ -243,6 +244,33 @@ pub fn map(domain: &Arc<dyn Domain>, iova: u64, pages: &SimPages) {
 /// Maps one page of RAM that belongs to nobody: for mappings that are not used.
 pub fn map_at(domain: &Arc<dyn Domain>, iova: u64, pa: u64, len: u64) -> Result<(), Fault> {
     domain.map(Iova(iova), PhysAddr(pa), len, Permission::ReadWrite)
+}
+
+/// A bench with a master on stream 8, and its capability in the test's hands.
+pub fn with_capability(features: Features) -> (Bench, Dma<Sim>) {
+    type Held = Arc<Mutex<Option<Dma<Sim>>>>;
+    let held = Held::default();
+    let keep = held.clone();
+    let take = Do::Call(Box::new(move |probe| {
+        *keep.lock().unwrap() = Some(probe.dma()?);
+        Ok(())
+    }));
+    let master = FakeDriver::new(
+        "master",
+        &[Match::compatible("test,master").master()],
+        vec![take],
+        &Diary::default(),
+    );
+    let wiring = Wiring::of(&features);
+    let bench = Bench::peopled(features, wiring, &[master], |_, _| {
+        Box::new(|tree| {
+            tree.node("master@0", |n| {
+                n.compatible(&["test,master"]).cells("iommus", &[2, 8])
+            })
+        })
+    });
+    let dma = held.lock().unwrap().take().expect("its probe was entered");
+    (bench, dma)
 }
 
 fn tree(wiring: &Wiring) -> TreeBuilder {

@@ -1,18 +1,13 @@
 //! The hardware refuses, stalls, or breaks down.
 
-use std::sync::{Arc, Mutex};
-
 use mastiff_core::addr::{Iova, PAGE, StreamId};
-use mastiff_core::dma::{Dma, ToDevice};
-use mastiff_core::driver::Match;
+use mastiff_core::dma::ToDevice;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Pages;
-use mastiff_testkit::Sim;
 use mastiff_testkit::bus::BusError;
-use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
 use mastiff_testkit::smmu::{Features, Trouble};
 
-use crate::bench::{Bench, NAME, Wiring, map, map_at};
+use crate::bench::{Bench, NAME, map, map_at, with_capability};
 
 #[test]
 fn s29_an_illegal_command_is_skipped_and_its_caller_told() {
@@ -203,37 +198,9 @@ fn service_failure_ends_it() {
     assert!(bench.model().protects());
 }
 
-/// A bench with a master on stream 8, and its capability in the test's hands.
-fn with_capability() -> (Bench, Dma<Sim>) {
-    type Held = Arc<Mutex<Option<Dma<Sim>>>>;
-    let held = Held::default();
-    let keep = held.clone();
-    let take = Do::Call(Box::new(move |probe| {
-        *keep.lock().unwrap() = Some(probe.dma()?);
-        Ok(())
-    }));
-    let master = FakeDriver::new(
-        "master",
-        &[Match::compatible("test,master").master()],
-        vec![take],
-        &Diary::default(),
-    );
-    let features = Features::virt();
-    let wiring = Wiring::of(&features);
-    let bench = Bench::peopled(features, wiring, &[master], |_, _| {
-        Box::new(|tree| {
-            tree.node("master@0", |n| {
-                n.compatible(&["test,master"]).cells("iommus", &[2, 8])
-            })
-        })
-    });
-    let dma = held.lock().unwrap().take().expect("its probe was entered");
-    (bench, dma)
-}
-
 #[test]
 fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
-    let (bench, dma) = with_capability();
+    let (bench, dma) = with_capability(Features::virt());
     let lend = || {
         let pages = dma.pages(PAGE).unwrap();
         dma.map::<ToDevice>(pages)
@@ -257,7 +224,7 @@ fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
 
 #[test]
 fn s29_a_queue_that_nobody_empties_is_not_overrun() {
-    let (bench, dma) = with_capability();
+    let (bench, dma) = with_capability(Features::virt());
     let lend = || {
         let pages = dma.pages(PAGE).unwrap();
         let lent = dma.map::<ToDevice>(pages);
@@ -279,7 +246,7 @@ fn s29_a_queue_that_nobody_empties_is_not_overrun() {
 
 #[test]
 fn a_list_goes_with_one_sync_or_is_quarantined_as_a_whole() {
-    let (bench, dma) = with_capability();
+    let (bench, dma) = with_capability(Features::virt());
     let lend = || {
         let pages = (0..32).map(|_| dma.pages(PAGE).unwrap()).rev().collect();
         let list = dma.lend_list::<ToDevice>(pages);

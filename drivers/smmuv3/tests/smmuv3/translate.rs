@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
+use mastiff_core::dma::ToDevice;
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::Permission;
 use mastiff_core::platform::{PageRequest, Pages, Platform};
@@ -10,7 +11,7 @@ use mastiff_testkit::bus::BusError;
 use mastiff_testkit::smmu::Features;
 use proptest::prelude::*;
 
-use crate::bench::{Bench, map, map_at};
+use crate::bench::{Bench, map, map_at, with_capability};
 
 const STREAM: u32 = 8;
 const ABORTED: Result<u8, BusError> = Err(BusError::Aborted);
@@ -132,6 +133,26 @@ fn many_pages_go_with_few_commands() {
         ),
         (41, 1)
     );
+}
+
+#[test]
+fn loans_of_pages_come_and_go_with_and_without_coherency() {
+    for coherent in [true, false] {
+        let (bench, dma) = with_capability(Features {
+            coherent,
+            ..Features::virt()
+        });
+        // More than the command queue has places, so that each is stored over.
+        let mut pages = dma.pages(PAGE).unwrap();
+        for _ in 0..600 {
+            let lent = dma.lend::<ToDevice>(pages).map_err(|failure| failure.fault);
+            let lent = lent.unwrap();
+            let at = lent.iova().0;
+            assert!(bench.read(STREAM, at).is_ok());
+            pages = lent.unmap().unwrap();
+            assert_eq!(bench.read(STREAM, at), ABORTED, "coherent: {coherent}");
+        }
+    }
 }
 
 #[test]
