@@ -11,6 +11,10 @@ use crate::addr::{PhysAddr, PhysRange};
 use crate::error::Fault;
 use crate::irq::IrqHub;
 
+/// The most CPUs that are ever made use of; more stay parked. For what is kept per CPU
+/// and cannot be sized by [`Platform::cpus`].
+pub const MAX_CPUS: usize = 16;
+
 /// A point in monotonic time, in nanoseconds since power-on.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Instant(pub u64);
@@ -56,6 +60,18 @@ pub trait Platform: Clone + Send + Sync + 'static {
     /// exactly.
     fn retired(&self) -> Option<u32> {
         None
+    }
+
+    /// The number of the CPU that this runs on, below [`Platform::cpus`]. Work stays on
+    /// its CPU, so it does not change underway; nothing unsafe may rest on that.
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    /// How many CPUs there may come to be, at most [`MAX_CPUS`]: known from the start and
+    /// always the same, whether they run yet or not.
+    fn cpus(&self) -> usize {
+        1
     }
 
     /// A hint in a polling loop. Simulated devices make progress here.

@@ -43,6 +43,7 @@ mod address;
 mod blob;
 pub mod build;
 mod chosen;
+mod cpu;
 mod dma;
 mod error;
 mod idmap;
@@ -57,6 +58,7 @@ mod tables;
 mod tree;
 
 pub use address::{Range, RawRegion, Region};
+pub use cpu::Cpu;
 pub use dma::{DmaWindow, DmaWindows};
 pub use error::{BlobError, BlobErrorKind, Block, PropError, PropErrorKind};
 pub use idmap::{IdMap, IdRange, IdTarget};

@@ -293,3 +293,39 @@ fn a_hundred_thousand_nodes() {
     let chains = (0..1600).fold(TreeBuilder::new(), |tree, _| chain(tree, 62));
     assert_eq!(chains.tree().unwrap().nodes().count(), 1600 * 62 + 1);
 }
+
+#[test]
+fn cpus_by_what_they_are_woken_and_known_by() {
+    let cpu = |n: TreeBuilder| n.string("device_type", "cpu");
+    let tree = TreeBuilder::new()
+        .node("cpus", |n| {
+            n.u32("#address-cells", 2)
+                .u32("#size-cells", 0)
+                .node("cpu@0", |n| {
+                    cpu(n).cells("reg", &[0, 0]).string("enable-method", "psci")
+                })
+                .node("cpu@100000101", |n| {
+                    cpu(n)
+                        .cells("reg", &[1, 0x101])
+                        .string("status", "disabled")
+                })
+                .node("cpu@2", |n| {
+                    cpu(n).cells("reg", &[0, 2]).string("status", "fail")
+                })
+                .node("cpu@3", |n| cpu(n).cells("reg", &[]))
+                .node("cpu-map", |n| n)
+        })
+        .tree()
+        .unwrap();
+    let cpus: Vec<_> = tree.cpus().collect();
+    let [first, resting, nowhere] = *cpus else {
+        panic!("the broken one and the map are no CPUs: {cpus:?}");
+    };
+    assert_eq!(first.affinity(), Ok(0));
+    assert_eq!(first.enable_method(), Some("psci"));
+    assert_eq!(resting.affinity(), Ok(0x1_0000_0101));
+    assert_eq!(resting.enable_method(), None);
+    let error = nowhere.affinity().unwrap_err();
+    assert_eq!(error.kind, PropErrorKind::Truncated { need: 1, left: 0 });
+    assert_eq!(nowhere.node().path(), "/cpus/cpu@3");
+}

@@ -10,6 +10,7 @@ use mastiff_core::platform::{Barrier, Instant, Mmio, PageRequest, Pages, Platfor
 use mastiff_pgtable::TableMem;
 
 use crate::inject::Step;
+use crate::lock;
 use crate::sim::{Machine, Sim};
 use crate::trace::Event;
 
@@ -25,6 +26,25 @@ impl Platform for Sim {
         let counts = self.machine.retired.load(Ordering::SeqCst) > 0;
         // Reading it takes three.
         counts.then(|| self.machine.retired.fetch_add(3, Ordering::SeqCst) as u32)
+    }
+
+    fn cpu(&self) -> usize {
+        let cpus = self.cpus();
+        if cpus == 1 {
+            return 0;
+        }
+        let this = std::thread::current().id();
+        let mut threads = lock(&self.machine.threads);
+        let known = threads.iter().position(|&thread| thread == this);
+        let number = known.unwrap_or_else(|| {
+            threads.push(this);
+            threads.len() - 1
+        });
+        number % cpus
+    }
+
+    fn cpus(&self) -> usize {
+        self.machine.cpus.load(Ordering::SeqCst)
     }
 
     fn relax(&self) {

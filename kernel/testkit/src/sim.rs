@@ -3,8 +3,10 @@
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 
 use mastiff_core::irq::IrqHub;
+use mastiff_core::platform::MAX_CPUS;
 
 use crate::bus::{Bus, DmaPort, DmaTranslator, Shared, SimDevice};
 use crate::inject::Injections;
@@ -39,6 +41,9 @@ pub(crate) struct Machine {
     pub windows: AtomicUsize,
     /// Instructions retired, which are counted from the first on.
     pub retired: AtomicU64,
+    /// How many CPUs there are, and the threads that were seen, the first one being CPU 0.
+    pub cpus: AtomicUsize,
+    pub threads: Mutex<Vec<ThreadId>>,
     clock: AtomicU64,
 }
 
@@ -75,6 +80,8 @@ impl Sim {
                 inject: Injections::default(),
                 windows: AtomicUsize::new(0),
                 retired: AtomicU64::new(0),
+                cpus: AtomicUsize::new(1),
+                threads: Mutex::default(),
                 clock: AtomicU64::new(0),
             }),
         }
@@ -106,6 +113,13 @@ impl Sim {
         self.machine
             .retired
             .fetch_add(instructions, Ordering::SeqCst);
+    }
+
+    /// Has `cpus` CPUs: each thread is one, numbered in the order in which they ask. More
+    /// threads than CPUs share numbers, which costs nothing but speed.
+    pub fn set_cpus(&self, cpus: usize) {
+        assert!((1..=MAX_CPUS).contains(&cpus), "{cpus} CPUs");
+        self.machine.cpus.store(cpus, Ordering::SeqCst);
     }
 
     /// Register windows that are mapped.

@@ -352,3 +352,14 @@ fn the_trace_keeps_order() {
     pages.load64(8);
     assert_eq!(sim.trace().stop(), []);
 }
+
+#[test]
+fn each_thread_is_a_cpu() {
+    let sim = Sim::new();
+    assert_eq!((sim.cpu(), sim.cpus()), (0, 1));
+    sim.set_cpus(2);
+    let other = |sim: &Sim| std::thread::scope(|scope| scope.spawn(|| sim.cpu()).join().unwrap());
+    assert_eq!((sim.cpu(), other(&sim)), (0, 1));
+    assert_eq!(other(&sim), 0, "there are no more");
+    assert_eq!(sim.cpu(), 0);
+}

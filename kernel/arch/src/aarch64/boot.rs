@@ -11,7 +11,9 @@ use mastiff_hw::frames::{Kind, frames};
 use mastiff_hw::heap::KernelHeap;
 
 use super::machine::Machine;
-use super::{emergency, exit, firmware, image, memory, mmu, reset, selftest, semihosting, timer};
+use super::{
+    cpu, emergency, exit, firmware, image, memory, mmu, reset, selftest, semihosting, timer,
+};
 
 global_asm!(include_str!("header.S"));
 global_asm!(include_str!("entry.S"), start = sym start);
@@ -117,6 +119,7 @@ fn go(blob: Range<u64>, el: u8) -> u8 {
         }
     };
     firmware::find(&tree);
+    cpu::count_in(&tree);
     let parked = match el {
         3 => reset::report(),
         _ => 0,

@@ -1,9 +1,11 @@
-//! Barriers, waiting and the interrupt mask of this CPU.
+//! This CPU: its number, barriers, waiting, and its interrupt mask.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
-use mastiff_core::platform::Barrier;
+use mastiff_core::platform::{Barrier, MAX_CPUS};
+use mastiff_dt::Tree;
 
 use super::gic::GicCpu;
 use super::timer::CpuTimer;
@@ -14,6 +16,34 @@ pub struct ThisCpu;
 impl Cpu for ThisCpu {
     const TIMER: &'static dyn WakeTimer = &CpuTimer;
     const GIC: &'static dyn CpuInterface = &GicCpu;
+}
+
+/// How many CPUs there may come to be.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+/// The number of this CPU, which TPIDR_EL1 holds from its first instructions on: that
+/// register is software's alone (DDI 0487 §D24.2.147).
+#[inline]
+pub(crate) fn number() -> usize {
+    let number: usize;
+    // SAFETY: reads a register that nothing writes once its CPU is set up.
+    unsafe {
+        asm!("mrs {}, tpidr_el1", out(reg) number, options(pure, nomem, nostack, preserves_flags));
+    }
+    number
+}
+
+/// How many CPUs there may come to be.
+#[inline]
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Counts the CPUs that the tree has once, before
+/// anybody asks.
+pub(crate) fn count_in(tree: &Tree) {
+    let count = tree.cpus().count();
+    COUNT.store(count.clamp(1, MAX_CPUS), Ordering::Relaxed);
 }
 
 /// PSTATE.I, in DAIF as in SPSR.

@@ -61,6 +61,7 @@ entered:
     msr     vbar_el1, x0
     isb
 
+    msr     tpidr_el1, xzr          // CPU 0
     mov     x29, xzr
     mov     x30, xzr
     mov     x0, x19

@@ -58,6 +58,16 @@ impl Platform for Machine {
         counter::retired()
     }
 
+    #[inline]
+    fn cpu(&self) -> usize {
+        cpu::number()
+    }
+
+    #[inline]
+    fn cpus(&self) -> usize {
+        cpu::count()
+    }
+
     fn relax(&self) {
         core::hint::spin_loop();
     }

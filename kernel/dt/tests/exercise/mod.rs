@@ -50,6 +50,10 @@ fn whole(tree: &Tree) {
         reserved.no_map();
         reserved.iommu_addresses();
     }
+    for cpu in tree.cpus() {
+        check(cpu.affinity());
+        cpu.enable_method();
+    }
     for path in ["/", "//", "", "a", "serial0", "/soc/uart", "serial0/a"] {
         tree.find(path);
     }
