@@ -188,11 +188,14 @@ mod tests {
     #[test]
     fn a_whole_address_space_fits() {
         let everything = leaves(0, 1 << 36, 3);
-        assert_eq!(Cover::new(Tag::asid(1), Some(12), everything).count(64), 1);
-        assert_eq!(
-            Cover::new(Tag::asid(1), Some(12), leaves(0, 1 << 18, 1)).count(64),
-            1
-        );
+        let tag = Tag::asid(1);
+        // In leaves of any level: no SCALE beyond 5 bits.
+        for run in [everything, leaves(0, 1 << 27, 2), leaves(0, 1 << 18, 1)] {
+            let cover = Cover::new(tag, Some(12), run);
+            assert_eq!(cover.count(64), 1);
+            let ranges: Vec<_> = cover.map(|command| command.range(tag)).collect();
+            assert_eq!(ranges, [Some((0, 1 << 48))]);
+        }
         assert_eq!(Cover::new(Tag::asid(1), None, everything).count(64), 64);
     }
 

@@ -239,6 +239,67 @@ fn what_an_entry_does_is_told_by_word_0() {
 }
 
 #[test]
+fn what_counts_of_an_entry_depends_on_its_configuration() {
+    let used = |word0| Ste([word0, !0, !0, !0, !0, !0, !0, !0]).used();
+    // §5.2: V; Config too.
+    assert_eq!(used(0xe), [0x1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(used(0x1), [0xf, 0, 0, 0, 0, 0, 0, 0]);
+    // MEV (83), and what overrides attributes (115:96).
+    let bypass = [0xf, 0x000f_ffff_0008_0000, 0, 0, 0, 0, 0, 0];
+    assert_eq!(used(0x9), bypass);
+    // S1Fmt, S1ContextPtr, S1CDMax; S1DSS to S1CSH (71:64), S1STALLD, EATS and STRW
+    // (95:91); the VMID tags stage 1 too.
+    let stage1 = [
+        0xf8ff_ffff_ffff_ffff,
+        0x000f_ffff_f808_00ff,
+        0xffff,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    assert_eq!(used(0xb), stage1);
+    // S2HWU (75:72), S2FWB (89), EATS (93:92); S2VMID, S2T0SZ (165:160) to S2R (186);
+    // S2TTB (243:196).
+    let stage2 = [
+        0xf,
+        0x000f_ffff_3208_0f00,
+        0x07ff_ffff_0000_ffff,
+        0x000f_ffff_ffff_fff0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    assert_eq!(used(0xd), stage2);
+    let both = core::array::from_fn(|word| stage1[word] | stage2[word]);
+    assert_eq!(used(0xf), both);
+}
+
+#[test]
+fn every_command_that_is_sent_has_its_name() {
+    let known = [
+        (0x03, "CMD_CFGI_STE"),
+        (0x04, "CMD_CFGI_STE_RANGE"),
+        (0x05, "CMD_CFGI_CD"),
+        (0x10, "CMD_TLBI_NH_ALL"),
+        (0x11, "CMD_TLBI_NH_ASID"),
+        (0x12, "CMD_TLBI_NH_VA"),
+        (0x20, "CMD_TLBI_EL2_ALL"),
+        (0x28, "CMD_TLBI_S12_VMALL"),
+        (0x2a, "CMD_TLBI_S2_IPA"),
+        (0x30, "CMD_TLBI_NSNH_ALL"),
+        (0x46, "CMD_SYNC"),
+    ];
+    for opcode in 0..=0xff {
+        let found = known.iter().find(|(known, _)| *known == opcode);
+        let name = found.map_or("unknown command", |(_, name)| name);
+        assert_eq!(Command([!0xff | opcode, 0]).name(), name);
+    }
+}
+
+#[test]
 fn level_1_descriptors() {
     // §5.1: 2^(Span - 1) entries.
     assert_eq!(L1Std::table(0x8765_4000, 8).0, 0x8765_4009);

@@ -1,9 +1,12 @@
 //! Coming up and going down.
 
 use mastiff_core::addr::{Iova, StreamId};
+use mastiff_core::driver::Driver;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Barrier, PageRequest, Pages, Platform};
 use mastiff_core::policy::{MissingIommu, Policy};
+use mastiff_smmuv3::Smmuv3;
+use mastiff_testkit::Sim;
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::{Features, Lines, Trouble};
@@ -63,10 +66,19 @@ fn any_features() -> impl Strategy<Value = (Features, bool, u32)> {
     let stages = prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))];
     let granules = (1u8..8).prop_map(|set| [0, 1, 2].map(|bit| set >> bit & 1 == 1));
     let output = prop::sample::select(vec![32, 36, 40, 42, 44, 48]);
-    let flags = any::<[bool; 7]>();
+    let flags = any::<[bool; 8]>();
     let all = (queues, tables, stages, granules, output, flags);
     all.prop_map(|(queues, tables, stages, granules, output_bits, flags)| {
-        let [asid16, hyp, coherent, messages, stalls, ranges, controller] = flags;
+        let [
+            asid16,
+            vmid16,
+            hyp,
+            coherent,
+            messages,
+            stalls,
+            ranges,
+            controller,
+        ] = flags;
         let (two_level, stream_bits, stream) = tables;
         let features = Features {
             stream_bits,
@@ -76,6 +88,7 @@ fn any_features() -> impl Strategy<Value = (Features, bool, u32)> {
             asid16,
             stage1: stages.0,
             stage2: stages.1,
+            vmid16,
             hyp: hyp && stages.0,
             coherent,
             messages,
@@ -128,6 +141,11 @@ proptest! {
         bench.engine.unbind(NAME).unwrap();
         prop_assert_eq!(bench.frames(), 0);
     }
+}
+
+#[test]
+fn the_driver_is_known_by_its_folder() {
+    assert_eq!(Driver::<Sim>::name(&Smmuv3), "smmuv3");
 }
 
 #[test]

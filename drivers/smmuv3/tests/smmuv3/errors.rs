@@ -47,6 +47,27 @@ fn s29_a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
 }
 
 #[test]
+fn s29_a_queue_that_cannot_go_on_is_not_told_to() {
+    // GERROR toggles with each error: both of its values.
+    for served in [0, 1] {
+        let bench = Bench::virt();
+        let domain = bench.attached(8);
+        map(&domain, 0, &bench.pages(2, 1));
+        for _ in 0..served {
+            bench.model().make(Trouble::CommandAbort);
+            assert_eq!(domain.unmap(Iova(PAGE), PAGE), Ok(()));
+        }
+        for _ in 0..20 {
+            bench.model().make(Trouble::CommandAbort);
+        }
+        assert!(domain.unmap(Iova(0), PAGE).is_err());
+        let active = bench.register(0x60) ^ bench.register(0x64);
+        assert_eq!(active, 1, "CMDQ_ERR and no other is active");
+        assert_eq!(bench.register(0x60) & 1, (4 + served) % 2);
+    }
+}
+
+#[test]
 fn s29_a_sync_that_finds_an_atc_silent_is_tried_again_but_not_for_ever() {
     let bench = Bench::virt();
     let domain = bench.attached(8);

@@ -2,7 +2,7 @@
 
 use mastiff_core::addr::{Iova, PAGE, StreamId};
 use mastiff_core::iommu::{Access, FaultReport, Permission};
-use mastiff_core::platform::Pages;
+use mastiff_core::platform::{Pages, Platform};
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::smmu::{Features, Trouble};
 
@@ -181,6 +181,32 @@ fn s30_a_storm_of_a_stream_that_nobody_attached_ends_too() {
     storm(&bench, 0x0700, 0);
     assert_eq!(bench.iommu().status().events, 1024);
     assert!(bench.iommu().live_streams().is_empty());
+}
+
+#[test]
+fn s30_a_queue_that_never_empties_is_served_by_turns() {
+    let bench = Bench::new(Features {
+        event_bits: 4,
+        ..Features::virt()
+    });
+    let _domain = bench.attached(8);
+    bench.model().storm(8, 200);
+    bench.read(8, 0).unwrap_err();
+    bench.sim.advance_us(10);
+    let heard = || {
+        let faults = bench.engine.context().faults.records();
+        faults.iter().map(|fault| fault.count).sum::<u64>()
+    };
+    // The queue is full whenever it is looked at again, so no interrupt says so.
+    let mut before = 0;
+    while heard() < 201 {
+        assert!(bench.sim.irqs().service(), "the rest was not called for");
+        let turn = heard() - before;
+        assert!(turn <= 4 * 16 + 8, "{turn} at once");
+        assert!(turn >= 4 * 16 || heard() == 201, "{turn} only");
+        before = heard();
+    }
+    assert_eq!(bench.iommu().status().events, 201);
 }
 
 #[test]

@@ -344,6 +344,8 @@ fn s24_the_table_reaches_as_far_as_the_tree_and_no_further() {
     let streams = |bench: &Bench| bench.iommu().limits().streams;
     assert_eq!(streams(&named(wide.clone(), 7, 0)), 1 << 16);
     assert_eq!(streams(&named(wide.clone(), 0x1_0000, 0)), 1 << 17);
+    // The last of its 256 counts, and none behind it.
+    assert_eq!(streams(&named(wide.clone(), 7, 0x1_ff00)), 1 << 17);
     assert_eq!(streams(&named(wide.clone(), 7, 0x1_ff01)), 1 << 18);
     // What the hardware does not have it does not get.
     assert_eq!(

@@ -204,6 +204,8 @@ fn a_large_unmapping_is_of_its_asid_in_its_vmid() {
 #[test]
 fn what_stage_2_unmaps_is_gone_for_all_that_is_nested_in_it() {
     let bench = Bench::virt();
+    // Another VMID than the first.
+    let _first = parent(&bench);
     let parent = parent(&bench);
     let (one, pages) = nested(&bench, &parent, IPA, 1);
     let two = parent.nested().unwrap();

@@ -133,6 +133,37 @@ fn a_vmid_that_comes_back_brings_nothing_along() {
 }
 
 #[test]
+fn vmids_run_out_and_come_back() {
+    let bench = Bench::new(Features {
+        vmid16: false,
+        ..Features::virt()
+    });
+    // A domain of stage 1 takes none.
+    let _first = bench.domain();
+    let iommu = bench.iommu();
+    let mut parents: Vec<_> = (0..255).map(|_| iommu.parent_domain().unwrap()).collect();
+    let tags = parents.iter().map(|parent| parent.tag().unwrap().number());
+    assert!(tags.eq(1..=255));
+    let frames = bench.frames();
+    let expected = Fault::Exhausted {
+        what: "VMID",
+        limit: 255,
+    };
+    assert_eq!(iommu.parent_domain().err(), Some(expected));
+    assert_eq!(bench.frames(), frames, "one that was not made");
+    // The model knows no larger ones, and this one works.
+    let page = bench.pages(1, 7);
+    let last = &parents[254];
+    let mapped = last.map(Iova(0x1000), page.pa(), PAGE, Permission::Read);
+    mapped.and(last.attach(StreamId(8))).unwrap();
+    assert_eq!(bench.read(8, 0x1000), Ok(7));
+    let gone = parents.remove(77);
+    let tag = gone.tag();
+    drop(gone);
+    assert_eq!(iommu.parent_domain().unwrap().tag(), tag);
+}
+
+#[test]
 fn two_streams_share_a_domain_and_a_third_changes_over() {
     let bench = Bench::new(Features::stage2_only());
     let (one, two) = (bench.attached(8), bench.attached(9));

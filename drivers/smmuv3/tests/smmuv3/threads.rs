@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mastiff_core::addr::{Iova, PAGE, StreamId};
+use mastiff_core::error::Fault;
 use mastiff_core::platform::{Pages, Platform};
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::smmu::{Features, Trouble};
@@ -79,6 +80,54 @@ fn s29_of_two_who_wait_only_the_one_whose_command_was_refused_is_told() {
         assert!(fault.contains("CMD_TLBI_NH_VA: CERROR_ILL"), "{fault}");
         assert_eq!(spared, Ok(()));
     }
+}
+
+/// Two unmap at once. Of the commands of the first so many are refused, all of them
+/// before those of the second are looked at. Says how each fared.
+fn refusing(bench: &Bench, refused: u32) -> [Result<(), Fault>; 2] {
+    let domain = bench.attached(8);
+    for page in 0..20 {
+        map_at(&domain, page * PAGE, 0x4000_0000, PAGE).unwrap();
+    }
+    bench.model().freeze(true);
+    std::thread::scope(|scope| {
+        let unmap = |first: u64, count: u64| {
+            let domain = domain.clone();
+            let before = bench.model().submitted();
+            let at = Iova(first * PAGE);
+            let waiting = scope.spawn(move || domain.unmap(at, count * PAGE));
+            while bench.model().submitted() == before {
+                std::thread::yield_now();
+            }
+            waiting
+        };
+        for _ in 0..refused {
+            bench.model().make(Trouble::IllegalCommand);
+        }
+        let first = unmap(0, 19);
+        let second = unmap(19, 1);
+        bench.model().freeze(false);
+        [first, second].map(|waiting| waiting.join().unwrap())
+    })
+}
+
+#[test]
+fn s29_others_refusals_are_theirs_while_they_can_be_told_apart() {
+    let bench = Bench::new(Features {
+        ranges: false,
+        ..Features::virt()
+    });
+    // However many were refused before.
+    for _ in 0..2 {
+        for refused in [1, 7, 8] {
+            let [told, spared] = refusing(&bench, refused);
+            assert_eq!(spared, Ok(()), "{refused}");
+            assert!(told.is_err(), "{refused}");
+        }
+    }
+    // So many that nobody remembers which: both have to take it for theirs.
+    let [one, other] = refusing(&bench, 9);
+    assert!(one.is_err() && other.is_err());
 }
 
 #[test]

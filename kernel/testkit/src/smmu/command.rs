@@ -222,6 +222,10 @@ fn tlbi(raw: [u64; 2], opcode: u64, features: &Features) -> Result<Tlbi, &'stati
         "§4.4.2: a VMID without stage 2 (RES0)",
     );
     rule(
+        features.vmid16 || vmid.unwrap_or(0) < 256,
+        "§4.4: a VMID beyond 8 bits (RES0)",
+    );
+    rule(
         features.asid16 || asid.unwrap_or(0) < 256,
         "§4.4: an ASID beyond 8 bits (RES0)",
     );

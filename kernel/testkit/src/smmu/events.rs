@@ -139,6 +139,18 @@ impl Smmu {
     }
 }
 
+impl Smmu {
+    /// The storm goes on while there is room for it.
+    pub(super) fn fill_with_events(&mut self) {
+        let queue = self.regs.event_queue();
+        while self.storm.1 > 0 && !queue.is_full(self.regs.eventq_prod, self.regs.eventq_cons) {
+            self.storm.1 -= 1;
+            let done = self.translate(self.storm.0, 0, Access::Read);
+            assert!(done.is_err(), "the storm's stream does not fault");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,8 +16,10 @@ pub struct Features {
     pub asid16: bool,
     /// IDR0.S1P.
     pub stage1: bool,
-    /// IDR0.S2P, with VMIDs of 16 bits.
+    /// IDR0.S2P.
     pub stage2: bool,
+    /// IDR0.VMID16, where there is a stage 2: 16 bits of VMID rather than 8.
+    pub vmid16: bool,
     /// IDR0.Hyp: the EL2 regimes.
     pub hyp: bool,
     /// IDR0.COHACC. Only what is reported: whether accesses snoop is up to the
@@ -52,6 +54,7 @@ impl Features {
             asid16: true,
             stage1: true,
             stage2: true,
+            vmid16: true,
             hyp: false,
             coherent: true,
             messages: false,
@@ -92,6 +95,7 @@ impl Features {
             asid16: false,
             stage1: true,
             stage2: false,
+            vmid16: false,
             hyp: false,
             coherent: false,
             messages: false,
@@ -114,7 +118,7 @@ impl Features {
             | flag(self.hyp, 9)
             | flag(self.asid16, 12)
             | flag(self.messages, 13)
-            | flag(self.stage2, 18) // VMID16
+            | flag(self.stage2 && self.vmid16, 18) // VMID16
             | flag(self.two_level_cds, 19) // CD2L
             | 0b10 << 21 // TTENDIAN: little
             | flag(!self.stalls, 24) // STALL_MODEL: configurable, or none

@@ -148,6 +148,8 @@ pub struct Smmu {
     signals: Vec<Signal>,
     fail_event_write: bool,
     fail_messages: u32,
+    /// A stream that faults wherever there is room for an event, and how often.
+    storm: (u32, u32),
     /// Transactions that wait, by their tags, and their streams.
     stalled: BTreeMap<u16, u32>,
     latency: u32,
@@ -170,6 +172,7 @@ impl Smmu {
             signals: Vec::new(),
             fail_event_write: false,
             fail_messages: 0,
+            storm: (0, 0),
             stalled: BTreeMap::new(),
             latency: LATENCY,
             opened: None,
@@ -210,6 +213,12 @@ impl Smmu {
             Trouble::MessageAbort => self.fail_messages += 1,
             Trouble::ServiceFailure => self.raise_error(SFM_ERR),
         }
+    }
+
+    /// Has a stream fault so many times more, as fast as software takes its events:
+    /// whenever there is room in the queue, it is full again at once.
+    pub fn storm(&mut self, stream: u32, faults: u32) {
+        self.storm = (stream, faults);
     }
 
     /// Loses its power for a moment: registers are as after a reset, which lets

@@ -222,10 +222,11 @@ impl Ste {
             "§5.2: both stages in a regime without stage 2",
         );
         let tagged = features.stage2 && world == World::El1;
+        let vmid = if tagged { vmid(third, features) } else { 0 };
         Self::Stage1(Stage1 {
             cds,
             world,
-            vmid: if tagged { third as u16 } else { 0 },
+            vmid,
             privileged: second >> PRIVCFG_SHIFT & 0b11 == 0b11,
             stallable: features.stalls && second & S1_STALLD == 0,
             under,
@@ -343,13 +344,23 @@ fn stage2(words: &Words, features: &Features) -> Result<Stage2, &'static str> {
         ignores_top_byte: false,
     };
     Ok(Stage2 {
-        vmid: third as u16,
+        vmid: vmid(third, features),
         record: field(58, 1) == 1,
         stalls: field(57, 1) == 1,
         region,
         output_bits,
         access_faults: field(53, 1) == 0,
     })
+}
+
+/// §5.2 S2VMID.
+fn vmid(third: u64, features: &Features) -> u16 {
+    let vmid = third as u16;
+    rule(
+        features.vmid16 || vmid < 256,
+        "§5.2: an S2VMID beyond 8 bits without IDR0.VMID16 (RES0)",
+    );
+    vmid
 }
 
 /// A level 1 descriptor of a 2-level table: the array, and how many STEs of it

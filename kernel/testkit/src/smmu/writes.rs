@@ -75,7 +75,10 @@ impl Smmu {
                 self.regs.eventq_prod = value;
                 self.regs.eventq_indices[0] = self.regs.eventq_base.is_some();
             }
-            EVENTQ_CONS => self.write_eventq_cons(value),
+            EVENTQ_CONS => {
+                self.write_eventq_cons(value);
+                self.fill_with_events();
+            }
             IDR0..=AIDR | CR0ACK | STATUSR | IRQ_CTRLACK | GERROR => {
                 rule(
                     false,
