@@ -73,11 +73,7 @@ impl<P: Machine> Context<P> {
     pub fn nested(parent: Arc<Parent<P>>) -> Result<Self, Fault> {
         let below = parent.context();
         let smmu = below.smmu.clone();
-        // What comes out of stage 1 is what stage 2 takes.
-        let geometry = Geometry {
-            output_bits: below.parts()?.tables.geometry().input_bits,
-            ..smmu.geometry
-        };
+        let geometry = smmu.geometry;
         Self::stage1(smmu, geometry, Some(parent))
     }
 

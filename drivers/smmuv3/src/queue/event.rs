@@ -78,11 +78,15 @@ impl<P: Platform> EventQueue<P> {
             .position(self.next, prod.read(regs::EVENTQ_PROD::WR));
         let waiting = (produced.unwrap_or(self.next) - self.next) as usize;
         let count = waiting.min(into.len());
+        if count == 0 {
+            // Only a queue that is full overflows.
+            return Taken {
+                count,
+                overflowed: false,
+            };
+        }
         let overflow = prod.read(regs::EVENTQ_PROD::OVFLG);
         let overflowed = overflow != self.overflow;
-        if count == 0 && !overflowed {
-            return Taken { count, overflowed };
-        }
         // The index first, then the records that it covers.
         self.platform.barrier(Barrier::Acquire);
         for event in &mut into[..count] {

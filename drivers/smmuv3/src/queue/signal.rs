@@ -85,3 +85,29 @@ impl<P: Platform> Drop for Signals<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::tests::qemu;
+    use mastiff_testkit::Sim;
+
+    #[test]
+    fn whoever_looks_late_still_sees_that_it_is_complete() {
+        let (ring, reach) = (Ring::new(2), Reach::new(&qemu(), true));
+        let signals = Signals::new(&Sim::new(), &reach, ring).unwrap();
+        let told = |position| {
+            let word = signals.words.as_ref().unwrap();
+            word.store(ring.slot(position) * WORD, ring.lap(position).into());
+        };
+        let complete = |position| signals.is_complete(position);
+        // Position 5 is in the slot of 1 and 9, a lap between each.
+        assert!(!complete(1));
+        told(1);
+        assert!(complete(1) && !complete(5) && !complete(9) && !complete(2));
+        told(9);
+        assert!(complete(1) && complete(5) && complete(9) && !complete(13));
+        told(401);
+        assert!(complete(1) && complete(401) && !complete(405));
+    }
+}

@@ -16,6 +16,8 @@ fn drill(step: Step, features: &Features) {
         bench.sim.inject().disarm(step);
         if bench.fault().is_some() {
             assert_eq!(bench.frames(), 0, "{step:?} {n}");
+            // It could be turned off, so nothing is in use.
+            assert_eq!(bench.sim.memory().quarantined(), 0, "{step:?} {n}");
             assert_eq!(bench.sim.windows(), 0, "{step:?} {n}");
             assert!(bench.sim.chip().enabled().is_empty(), "{step:?} {n}");
             // And the next attempt is as good as the first.

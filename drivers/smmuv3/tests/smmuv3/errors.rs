@@ -28,6 +28,29 @@ fn s29_an_illegal_command_is_skipped_and_its_caller_told() {
 }
 
 #[test]
+fn s29_any_refused_command_of_an_unmapping_is_told() {
+    // A page, a block, and a page: three commands and a sync.
+    let (at, len) = ((2 << 20) - PAGE, (2 << 20) + 2 * PAGE);
+    for refused in 0..4 {
+        let bench = Bench::virt();
+        let domain = bench.attached(8);
+        map_at(&domain, at, 0x4020_0000 - PAGE, len).unwrap();
+        let illegal = || bench.model().make(Trouble::IllegalCommand);
+        // Those before are of another unmapping, and told to that.
+        for page in 0..refused {
+            map_at(&domain, page * PAGE, 0x4000_0000, PAGE).unwrap();
+            illegal();
+            assert!(domain.unmap(Iova(page * PAGE), PAGE).is_err());
+        }
+        let before = bench.iommu().status().commands;
+        illegal();
+        let fault = domain.unmap(Iova(at), len).unwrap_err().to_string();
+        assert!(fault.contains("CMD_TLBI_NH_VA: CERROR_ILL"), "{fault}");
+        assert_eq!(bench.iommu().status().commands - before, 4);
+    }
+}
+
+#[test]
 fn s29_a_fetch_that_aborts_is_tried_again_but_not_for_ever() {
     let bench = Bench::virt();
     let domain = bench.attached(8);

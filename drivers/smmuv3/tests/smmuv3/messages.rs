@@ -159,6 +159,46 @@ fn accesses(bench: &Bench) -> (usize, usize) {
 }
 
 #[test]
+fn register_accesses_are_counted() {
+    let small = Features {
+        command_bits: 2,
+        ranges: false,
+        ..Features::virt()
+    };
+    for (features, latency) in [
+        (Features::virt(), 1),
+        (Features::virt(), 40),
+        (small.clone(), 9),
+        (features(), 1),
+        (
+            Features {
+                messages: true,
+                ..small
+            },
+            9,
+        ),
+    ] {
+        let bench = Bench::slow(features, latency);
+        let domain = bench.attached(8);
+        let pages = bench.pages(11, 1);
+        let before = bench.iommu().status().accesses;
+        bench.sim.trace().start();
+        for _ in 0..3 {
+            map(&domain, 0, &pages);
+            domain.unmap(Iova(0), PAGE).unwrap();
+            domain.unmap(Iova(PAGE), 10 * PAGE).unwrap();
+        }
+        let trace = bench.sim.trace().stop();
+        let queue = |event: &&Event| match event {
+            Event::Read { pa, .. } | Event::Write { pa, .. } => [CMDQ_PROD, CMDQ_CONS].contains(pa),
+            _ => false,
+        };
+        let counted = bench.iommu().status().accesses - before;
+        assert_eq!(counted, trace.iter().filter(queue).count() as u64);
+    }
+}
+
+#[test]
 fn a_sync_that_tells_is_not_asked() {
     assert_eq!(accesses(&bench(None)), (0, 1));
     let (asked, _) = accesses(&Bench::virt());

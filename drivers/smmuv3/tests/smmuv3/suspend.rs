@@ -7,7 +7,7 @@ use mastiff_testkit::bus::BusError;
 use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::{Features, Trouble};
 
-use crate::bench::{Bench, NAME, map};
+use crate::bench::{Bench, NAME, map, map_at};
 
 const ABORTED: Result<u8, BusError> = Err(BusError::Aborted);
 
@@ -97,6 +97,10 @@ fn what_changes_meanwhile_counts_afterwards() {
     assert_eq!(domain.unmap(Iova(0), 2 * PAGE), Ok(()));
     iommu.block(StreamId(9)).unwrap();
     drop(other);
+    // Nor where it would have taken several commands: a page, a block and a page.
+    let (at, len) = ((4 << 20) - PAGE, (2 << 20) + 2 * PAGE);
+    map_at(&domain, at, 0x4040_0000 - PAGE, len).unwrap();
+    assert_eq!(domain.unmap(Iova(at), len), Ok(()));
     assert_eq!(bench.consumed(), before);
     assert!(matches!(
         domain.attach(StreamId(9)),
