@@ -422,13 +422,12 @@ impl<P: Platform> CommandQueue<P> {
     }
 }
 
-/// The name of an error of the command queue (IHI 0070 §7.1).
+/// The name of an error of the command queue, other than of a command that is illegal
+/// (IHI 0070 §7.1).
 fn reason(err: u32) -> &'static str {
     match err {
-        0 => "CERROR_NONE",
-        1 => "CERROR_ILL",
         2 => "CERROR_ABT",
         3 => "CERROR_ATC_INV_SYNC",
-        _ => "reserved CMDQ_CONS.ERR",
+        _ => "CMDQ_CONS.ERR says none that there is",
     }
 }
