@@ -52,7 +52,7 @@ impl<P: Machine> Parent<P> {
 
     /// Shows memory of the driver to the hardware, and says where.
     pub fn show(&self, pa: u64, len: u64) -> Result<u64, Fault> {
-        if pa >= self.lift || len > self.lift - pa {
+        if !self.is_below(pa, len) {
             let (bytes, limit) = (len, self.lift - 1);
             return Err(Fault::OutOfMemory { bytes, limit });
         }
@@ -76,9 +76,13 @@ impl<P: Machine> Parent<P> {
         self.context.smmu().run([both])
     }
 
+    fn is_below(&self, at: u64, len: u64) -> bool {
+        at < self.lift && len <= self.lift - at
+    }
+
     /// Whether these addresses are of the half of its users.
     pub fn check(&self, at: u64, len: u64) -> Result<(), Fault> {
-        if at < self.lift && len <= self.lift - at {
+        if self.is_below(at, len) {
             return Ok(());
         }
         let (iova, why) = (Iova(at), "it is beyond the addresses of the parent domain");

@@ -156,6 +156,32 @@ fn loans_of_pages_come_and_go_with_and_without_coherency() {
 }
 
 #[test]
+fn loans_of_any_length_are_taken_back_whole() {
+    for ranges in [true, false] {
+        let (bench, dma) = with_capability(Features {
+            ranges,
+            ..Features::virt()
+        });
+        for count in [1, 2, 31, 32, 33, 64, 65, 100] {
+            // What is known of the address when it comes again is another way.
+            let mut pages = dma.pages(count * PAGE).unwrap();
+            for _ in 0..3 {
+                let lent = dma.lend::<ToDevice>(pages).map_err(|failure| failure.fault);
+                let lent = lent.unwrap();
+                let at = lent.iova().0;
+                for page in 0..count {
+                    assert!(bench.read(STREAM, at + page * PAGE).is_ok());
+                }
+                pages = lent.unmap().unwrap();
+                for page in 0..count {
+                    assert_eq!(bench.read(STREAM, at + page * PAGE), ABORTED, "{count}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn nor_does_a_run_behind_too_many_pages_make_them_more() {
     let bench = Bench::new(Features {
         ranges: false,
