@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use spin::{Mutex, RwLock};
 
 use crate::addr::PhysAddr;
+use crate::chores::Chores;
 use crate::error::Fault;
 
 /// Interrupts below this number index the latches directly: SGIs, PPIs, SPIs.
@@ -101,6 +102,7 @@ pub struct IrqHub {
     level: [AtomicU64; WORDS],
     handlers: Mutex<BTreeMap<u32, Entry>>,
     spurious: AtomicU32,
+    chores: Chores,
 }
 
 struct Entry {
@@ -137,7 +139,13 @@ impl IrqHub {
             level: [const { AtomicU64::new(0) }; WORDS],
             handlers: Mutex::new(BTreeMap::new()),
             spurious: AtomicU32::new(0),
+            chores: Chores::new(),
         }
+    }
+
+    /// What is put off until the kernel waits.
+    pub fn chores(&self) -> &Chores {
+        &self.chores
     }
 
     /// Makes `chip` the controller that the exception vector claims from. The

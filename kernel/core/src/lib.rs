@@ -19,6 +19,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod bus;
+pub mod chores;
 pub mod claims;
 pub mod console;
 pub mod cpu_interface;

@@ -236,6 +236,14 @@ pub fn poll<P: Platform, T>(
     }
 }
 
+/// Runs the handlers of interrupts that came in, and does what is due of what was put
+/// off; says when the next of that will be.
+pub fn serve<P: Platform>(platform: &P) -> Option<Instant> {
+    let hub = platform.irqs();
+    hub.service();
+    hub.chores().tidy(platform.now())
+}
+
 /// Like [`poll`], but sleeps between looks and runs the handlers of interrupts
 /// that came in meanwhile.
 pub fn wait<P: Platform, T>(
@@ -245,7 +253,7 @@ pub fn wait<P: Platform, T>(
 ) -> Option<T> {
     let deadline = platform.now().after_us(us);
     loop {
-        platform.irqs().service();
+        let due = serve(platform);
         if let Some(value) = done() {
             return Some(value);
         }
@@ -253,7 +261,7 @@ pub fn wait<P: Platform, T>(
             platform.irqs().service();
             return done();
         }
-        platform.sleep(deadline);
+        platform.sleep(due.map_or(deadline, |due| due.min(deadline)));
     }
 }
 

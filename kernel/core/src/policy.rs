@@ -8,6 +8,8 @@ pub struct Policy {
     pub missing_iommu: MissingIommu,
     /// Attach masters to identity domains (`iommu.passthrough=1`).
     pub passthrough: bool,
+    /// Complete unmappings later, many at a time (`iommu.strict=0`).
+    pub lazy: bool,
     /// The size of the pages that IOMMUs map with, where they leave a choice
     /// (`iommu.granule=`): their smallest if none is given.
     pub granule: Option<u64>,
@@ -33,6 +35,7 @@ impl Policy {
     pub const DEFAULT: Self = Self {
         missing_iommu: MissingIommu::Refuse,
         passthrough: false,
+        lazy: false,
         granule: None,
         devices: &[],
         left_on: &[],

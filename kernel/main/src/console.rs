@@ -54,9 +54,14 @@ impl System for BoardConsole {
     }
 
     fn idle(&self) {
-        if !self.machine.irqs().service() {
-            self.machine.sleep(self.machine.now().after_us(NAP_US));
-            self.machine.irqs().service();
+        let hub = self.machine.irqs();
+        let busy = hub.service();
+        let now = self.machine.now();
+        let due = hub.chores().tidy(now);
+        if !busy {
+            let nap = now.after_us(NAP_US);
+            self.machine.sleep(due.map_or(nap, |due| due.min(nap)));
+            hub.service();
         }
     }
 

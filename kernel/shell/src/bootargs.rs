@@ -15,7 +15,7 @@ use mastiff_core::policy::{MissingIommu, Policy};
 /// The command line, understood.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BootArgs {
-    /// `iommu.missing=`, `iommu.passthrough=`.
+    /// `iommu.missing=`, `iommu.passthrough=`, `iommu.strict=`.
     pub policy: Policy,
     /// `loglevel=`, by syslog's numbers: lines of a level below this are shown, so 4
     /// is errors only, 5 warnings too, 7 (the default) all that happens, 8 what is
@@ -121,12 +121,7 @@ impl BootArgs {
                     _ => return Err(Some("4k, 16k or 64k")),
                 });
             }
-            "iommu.strict" => {
-                // Strict is what there is; asking for it is no mistake.
-                if !flag(value)? {
-                    return Err(Some("1: unmapping is always strict"));
-                }
-            }
+            "iommu.strict" => self.policy.lazy = !flag(value)?,
             "iommu.missing" => {
                 self.policy.missing_iommu = match value {
                     "refuse" => MissingIommu::Refuse,
@@ -220,11 +215,11 @@ mod tests {
     #[test]
     fn every_name_is_understood() {
         let args = BootArgs::parse(
-            "iommu.passthrough=1 iommu.missing=direct iommu.granule=64k loglevel=4 console=/pl011@9000000 \
+            "iommu.passthrough=1 iommu.strict=0 iommu.missing=direct iommu.granule=64k loglevel=4 console=/pl011@9000000 \
              driver.late=smmuv3,edu driver.skip=nvme driver.override=00:01.0:edu report=json run=\"devices; why x\" interactive=1",
             Policy::default(),
         );
-        assert!(args.policy.passthrough);
+        assert!(args.policy.passthrough && args.policy.lazy);
         assert_eq!(args.policy.missing_iommu, MissingIommu::Direct);
         assert_eq!(args.policy.granule, Some(64 << 10));
         assert_eq!(args.loglevel, 4);

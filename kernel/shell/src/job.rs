@@ -202,9 +202,10 @@ fn policy(policy: &Policy) -> String {
         MissingIommu::Refuse => "refused (iommu.missing=refuse)",
         MissingIommu::Direct => "allowed direct DMA (iommu.missing=direct)",
     };
-    let domains = match policy.passthrough {
-        false => "DMA domains, unmapped strictly (iommu.passthrough=0)",
-        true => "identity domains (iommu.passthrough=1)",
+    let domains = match (policy.passthrough, policy.lazy) {
+        (true, _) => "identity domains (iommu.passthrough=1)",
+        (false, true) => "DMA domains, unmapped lazily (iommu.strict=0)",
+        (false, false) => "DMA domains, unmapped strictly (iommu.passthrough=0)",
     };
     let mut text = format!(
         "  a master whose IOMMU cannot come: {}\n  masters behind an IOMMU: {domains}\n",

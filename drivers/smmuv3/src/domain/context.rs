@@ -291,7 +291,7 @@ impl<P: Machine> Context<P> {
         };
         match self.short.command(&leaves) {
             Some(command) => self.smmu.batch().sync_one(command),
-            None => self.flush(leaves),
+            None => self.flush_leaves(leaves),
         }
     }
 
@@ -306,9 +306,37 @@ impl<P: Machine> Context<P> {
         flush.finish()
     }
 
+    /// Takes leaves out of the tables, and nothing out of what is cached.
+    #[inline(always)]
+    pub fn clear(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+        if let Some(parts) = &self.parts
+            && parts.tables.unmap_one(Place(hint.0), iova.0, len).is_some()
+        {
+            return Ok(());
+        }
+        self.clear_more(hint, iova, len)
+    }
+
     #[cold]
     #[inline(never)]
-    fn flush(&self, leaves: Leaves) -> Result<(), Fault> {
+    fn clear_more(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+        let tables = &self.parts()?.tables;
+        if tables.unmap_near(Place(hint.0), iova.0, len).is_some() {
+            return Ok(());
+        }
+        tables
+            .unmap(iova.0, len, &mut |_| {})
+            .map_err(|error| refusal(&self.smmu, error, iova, len))
+    }
+
+    /// Drops all that is cached of it.
+    pub fn flush(&self) -> Result<(), Fault> {
+        self.smmu.run([Command::tlbi_all(self.tag)])
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush_leaves(&self, leaves: Leaves) -> Result<(), Fault> {
         let mut flush = Flush::new(&self.smmu, self.tag);
         flush.add(leaves);
         flush.finish()

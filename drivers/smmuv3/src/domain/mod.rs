@@ -87,6 +87,17 @@ impl<P: Machine> Domain for PagingDomain<P> {
         self.0.unmap_near(hint, iova, len)
     }
 
+    fn clear(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
+        match count {
+            0 => Ok(()),
+            _ => self.0.clear(hint, iova, piece * count as u64),
+        }
+    }
+
+    fn flush(&self) -> Result<(), Fault> {
+        self.0.flush()
+    }
+
     fn walk(&self, iova: Iova) -> Vec<WalkStep> {
         self.0.walk(iova)
     }

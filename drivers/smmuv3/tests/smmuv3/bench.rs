@@ -248,6 +248,11 @@ pub fn map_at(domain: &Arc<dyn Domain>, iova: u64, pa: u64, len: u64) -> Result<
 
 /// A bench with a master on stream 8, and its capability in the test's hands.
 pub fn with_capability(features: Features) -> (Bench, Dma<Sim>) {
+    with_capability_by(features, Policy::default(), 1)
+}
+
+/// The same by a policy, on a machine with so many CPUs.
+pub fn with_capability_by(features: Features, policy: Policy, cpus: usize) -> (Bench, Dma<Sim>) {
     type Held = Arc<Mutex<Option<Dma<Sim>>>>;
     let held = Held::default();
     let keep = held.clone();
@@ -261,8 +266,12 @@ pub fn with_capability(features: Features) -> (Bench, Dma<Sim>) {
         vec![take],
         &Diary::default(),
     );
-    let wiring = Wiring::of(&features);
-    let bench = Bench::peopled(features, wiring, &[master], |_, _| {
+    let wiring = Wiring {
+        policy,
+        ..Wiring::of(&features)
+    };
+    let bench = Bench::peopled(features, wiring, &[master], |sim, _| {
+        sim.set_cpus(cpus);
         Box::new(|tree| {
             tree.node("master@0", |n| {
                 n.compatible(&["test,master"]).cells("iommus", &[2, 8])

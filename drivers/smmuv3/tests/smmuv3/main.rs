@@ -9,6 +9,7 @@ mod drill;
 mod errors;
 mod events;
 mod granules;
+mod lazy;
 mod lifetime;
 mod messages;
 mod nested;

@@ -9,7 +9,7 @@ use core::ops::Deref;
 
 use alloc::sync::Arc;
 
-use super::{Inner, Slot};
+use super::{Inner, Slot, To};
 use crate::addr::{Iova, PhysAddr};
 use crate::error::Fault;
 use crate::iommu::Permission;
@@ -118,10 +118,10 @@ impl<P: Platform> Mapped<P> {
         self.pages.as_ref().expect("mapping in use after its end")
     }
 
-    fn release(&mut self) -> Result<Option<P::Pages>, Fault> {
+    fn release(&mut self, to: To) -> Result<Option<P::Pages>, Fault> {
         match self.pages.take() {
             None => Ok(None),
-            Some(pages) => release(&self.inner, self.slot, pages).map(Some),
+            Some(pages) => release(&self.inner, self.slot, pages, to).map(Some),
         }
     }
 }
@@ -143,8 +143,13 @@ fn lend<P: Platform>(
 
 /// Takes it back. Pages that the device may still reach are nobody's any more.
 #[inline(always)]
-fn release<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages) -> Result<P::Pages, Fault> {
-    match inner.unmap(slot, pages.len() as u64) {
+fn release<P: Platform>(
+    inner: &Inner<P>,
+    slot: Slot,
+    pages: P::Pages,
+    to: To,
+) -> Result<P::Pages, Fault> {
+    match inner.unmap(slot, 1, pages.len() as u64, to) {
         Ok(()) => Ok(pages),
         Err(fault) => Err(keep(inner, slot, pages, fault)),
     }
@@ -173,7 +178,7 @@ fn park<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages) {
 impl<P: Platform> Drop for Mapped<P> {
     fn drop(&mut self) {
         // Printed where it happened; the pages are parked.
-        let _ = self.release();
+        let _ = self.release(To::Nobody);
     }
 }
 
@@ -301,7 +306,7 @@ impl<P: Platform, D: Direction> DmaMapping<P, D> {
     /// more. On an error they are quarantined.
     pub fn unmap(mut self) -> Result<P::Pages, Fault> {
         let coherent = self.mapped.inner.coherent;
-        let pages = self.mapped.release()?.ok_or(Fault::Revoked)?;
+        let pages = self.mapped.release(To::Driver)?.ok_or(Fault::Revoked)?;
         if !coherent && D::FROM_DEVICE {
             pages.invalidate(0, pages.len());
         }
@@ -354,7 +359,7 @@ impl<'d, P: Platform, D: Direction> DmaLoan<'d, P, D> {
         let Some(pages) = loan.pages.take() else {
             return Err(Fault::Revoked);
         };
-        let pages = release(inner, slot, pages)?;
+        let pages = release(inner, slot, pages, To::Driver)?;
         if D::FROM_DEVICE && !inner.coherent {
             pages.invalidate(0, pages.len());
         }
@@ -366,7 +371,7 @@ impl<P: Platform, D: Direction> Drop for DmaLoan<'_, P, D> {
     fn drop(&mut self) {
         if let Some(pages) = self.pages.take() {
             // Printed where it happened; the pages are parked.
-            let _ = release(self.inner, self.slot, pages);
+            let _ = release(self.inner, self.slot, pages, To::Nobody);
         }
     }
 }

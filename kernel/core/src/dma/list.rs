@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{Direction, Inner, MapFailure, Path, Slot};
+use super::{Direction, Inner, MapFailure, Path, Slot, To};
 use crate::addr::{Iova, PhysAddr};
 use crate::error::Fault;
 use crate::platform::{Pages, Platform};
@@ -76,7 +76,7 @@ impl<'d, P: Platform, D: Direction> DmaList<'d, P, D> {
     /// Ends the transfer: when this returns the device cannot reach the pages any
     /// more. On an error they are quarantined.
     pub fn unmap(mut self) -> Result<Vec<P::Pages>, Fault> {
-        let pages = self.release()?;
+        let pages = self.release(To::Driver)?;
         if D::FROM_DEVICE && !self.inner.coherent {
             pages
                 .iter()
@@ -85,11 +85,11 @@ impl<'d, P: Platform, D: Direction> DmaList<'d, P, D> {
         Ok(pages)
     }
 
-    fn release(&mut self) -> Result<Vec<P::Pages>, Fault> {
+    fn release(&mut self, to: To) -> Result<Vec<P::Pages>, Fault> {
         let Some(pages) = self.pages.take() else {
             return Ok(Vec::new());
         };
-        match self.inner.unmap_list(self.slot, pages.len(), self.piece) {
+        match self.inner.unmap(self.slot, pages.len(), self.piece, to) {
             Ok(()) => Ok(pages),
             Err(fault) => {
                 park(self.inner, pages, &fault);
@@ -102,7 +102,7 @@ impl<'d, P: Platform, D: Direction> DmaList<'d, P, D> {
 impl<P: Platform, D: Direction> Drop for DmaList<'_, P, D> {
     fn drop(&mut self) {
         // Printed where it happened; the pages are parked.
-        let _ = self.release();
+        let _ = self.release(To::Nobody);
     }
 }
 

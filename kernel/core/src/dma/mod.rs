@@ -64,6 +64,15 @@ pub(crate) enum Path {
     Identity(Arc<Group>, DmaWindows),
 }
 
+/// Where memory goes that a device had.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum To {
+    /// Back to the driver, which lent it.
+    Driver,
+    /// It is freed, and may become anything.
+    Nobody,
+}
+
 /// The core's half of the capability: dropping it ends the device's DMA. First the
 /// bus stops it, then its streams are aborted.
 pub(crate) struct Lease<P: Platform> {
@@ -143,7 +152,7 @@ impl<P: Platform> Inner<P> {
     fn new(platform: &P, device: &str, path: Path, coherent: bool) -> Arc<Self> {
         let limit = path.bus_limit();
         if let Path::Translated(group, _) = &path {
-            group.admit(limit);
+            group.mappings().admit(limit);
         }
         Arc::new(Self {
             platform: platform.clone(),
@@ -175,7 +184,7 @@ impl<P: Platform> Inner<P> {
         }
         let limit = self.limit();
         if let Path::Translated(group, _) = &self.path {
-            return group.map(pa, len, limit, access);
+            return group.mappings().map(pa, len, limit, access);
         }
         let fits = pa.0 <= limit && len - 1 <= limit - pa.0;
         if self.flat && fits {
@@ -206,7 +215,9 @@ impl<P: Platform> Inner<P> {
             return Err(Unlisted::safe(Fault::Revoked));
         }
         if let Path::Translated(group, _) = &self.path {
-            return group.map_list(pieces, (count, piece), self.limit(), access);
+            return group
+                .mappings()
+                .map_list(pieces, (count, piece), self.limit(), access);
         }
         for index in 0..count {
             self.map(pieces(index), piece, access)
@@ -215,25 +226,24 @@ impl<P: Platform> Inner<P> {
         Ok(Slot::new(0))
     }
 
-    fn unmap_list(&self, slot: Slot, count: usize, piece: u64) -> Result<(), Fault> {
-        match &self.path {
-            Path::Translated(group, _) => group.unmap_list(slot, count, piece),
-            Path::Direct(_) | Path::Identity(..) => Ok(()),
-        }
-    }
-
+    /// Takes the device's access to `count` pieces back. Whose memory goes back to the
+    /// driver may have that done lazily; what is freed must not be reached any more.
     #[inline(always)]
-    fn unmap(&self, slot: Slot, len: u64) -> Result<(), Fault> {
-        match &self.path {
-            Path::Translated(group, _) => group.unmap(slot, len),
-            Path::Direct(_) | Path::Identity(..) => Ok(()),
+    fn unmap(&self, slot: Slot, count: usize, piece: u64, to: To) -> Result<(), Fault> {
+        let Path::Translated(group, _) = &self.path else {
+            return Ok(());
+        };
+        let mappings = group.mappings();
+        match to {
+            To::Driver => mappings.unmap_late(&self.platform, slot, count, piece),
+            To::Nobody => mappings.unmap(slot, count, piece),
         }
     }
 
     /// The same where the device may still use the address.
     fn withdraw(&self, slot: Slot, len: u64) -> Result<(), Fault> {
         match &self.path {
-            Path::Translated(group, _) => group.withdraw(slot, len),
+            Path::Translated(group, _) => group.mappings().withdraw(slot, len),
             Path::Direct(_) | Path::Identity(..) => Ok(()),
         }
     }
@@ -275,7 +285,7 @@ impl<P: Platform> Dma<P> {
         inner.limit.store(limit, Ordering::Relaxed);
         match &inner.path {
             Path::Translated(group, _) => {
-                group.admit(limit);
+                group.mappings().admit(limit);
                 Ok(())
             }
             Path::Direct(_) | Path::Identity(..) => {

@@ -282,6 +282,8 @@ impl<P: Platform> Engine<P> {
             device: &device.name,
             behind,
             identity: self.context.policy.passthrough,
+            cpus: self.context.platform.cpus(),
+            lazy: self.context.lazy(),
             holes: &holes,
             kept: &kept,
             isolation: device.isolation(),

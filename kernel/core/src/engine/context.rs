@@ -9,6 +9,7 @@ use mastiff_dt::{DmaWindow, DmaWindows, NodeId, Tree};
 use spin::Mutex;
 
 use super::table::ByNode;
+use crate::chores::Chores;
 use crate::claims::Claims;
 use crate::dma::{Dma, Path};
 use crate::error::{Dependency, Fault, ProbeError};
@@ -89,6 +90,8 @@ impl<P: Platform> Context<P> {
             device: "nobody",
             behind: &[behind],
             identity: self.policy.passthrough,
+            cpus: self.platform.cpus(),
+            lazy: self.lazy(),
             holes: &[],
             kept: &[],
             isolation: None,
@@ -101,6 +104,12 @@ impl<P: Platform> Context<P> {
             Path::Translated(group, windows)
         };
         Ok(Dma::of_nobody(&self.platform, path))
+    }
+
+    /// Where unmapping is put off, if it may be.
+    pub(crate) fn lazy(&self) -> Option<&Chores> {
+        let chores = self.platform.irqs().chores();
+        self.policy.lazy.then_some(chores)
     }
 
     /// Every bound IOMMU.

@@ -142,6 +142,9 @@ impl<P: Platform> Engine<P> {
             return Err(Fault::invalid("the devices are suspended already"));
         }
         self.suspended = true;
+        for group in self.context.streams.groups() {
+            group.mappings().flush();
+        }
         let order = self.in_order();
         for (done, &id) in order.iter().rev().enumerate() {
             let device = &mut self.devices[id.index()];

@@ -6,14 +6,16 @@ mod fault;
 mod group;
 mod lower;
 mod managed;
+mod mappings;
 mod streams;
 
 pub use fault::{Access, FaultLog, FaultRecord, FaultReport};
-pub(crate) use group::{Behind, Identity, Joining, Unlisted};
+pub(crate) use group::{Behind, Identity, Joining};
 pub use group::{Group, GroupInfo};
 pub use lower::Lower;
 pub(crate) use managed::Inner as ManagedInner;
 pub use managed::{Managed, Space};
+pub(crate) use mappings::Unlisted;
 pub(crate) use streams::Reservation;
 pub use streams::{Owner, Streams};
 
@@ -216,6 +218,16 @@ pub trait Domain: Send + Sync {
             result = result.and(self.unmap_near(hint, at, piece));
         }
         result
+    }
+    /// Takes `count` of the pieces that `map_list` was given out of the tables, as
+    /// `unmap_list` does, and may leave what is cached of them to [`flush`](Self::flush).
+    fn clear(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
+        self.unmap_list(hint, iova, count, piece)
+    }
+    /// When this returns `Ok` no transaction reaches what was cleared before. On an error
+    /// one still may.
+    fn flush(&self) -> Result<(), Fault> {
+        Ok(())
     }
     /// Every level of the walk for an address.
     fn walk(&self, iova: Iova) -> Vec<WalkStep>;

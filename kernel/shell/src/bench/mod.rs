@@ -50,10 +50,10 @@ pub fn run<P: Platform>(
     let course = Course {
         shell,
         meter: Meter::new(&context.platform, shell.system)?,
-        mode: if context.policy.passthrough {
-            "passthrough"
-        } else {
-            "strict"
+        mode: match (context.policy.passthrough, context.policy.lazy) {
+            (true, _) => "passthrough",
+            (false, true) => "lazy",
+            (false, false) => "strict",
         },
     };
     for (_, family) in families {
