@@ -31,6 +31,8 @@ impl CpuInterface for PaperCpu {
 
     fn end(&self, _intid: u32) {}
 
+    fn send(&self, _affinity: u64) {}
+
     fn affinity(&self) -> u64 {
         0
     }

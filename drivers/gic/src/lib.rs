@@ -15,8 +15,8 @@
 //! - `lpi`, `its`: message interrupts of a GICv3
 //! - `shared`: the memory that these share with the hardware
 //!
-//! All interrupts go to the CPU that boots, with one priority, as group 1 (as
-//! group 0 where a GICv2 knows no other). Nothing is enabled until a driver asks
+//! Interrupts go to the CPU that boots until they are steered to another, with one
+//! priority, as group 1 (as group 0 where a GICv2 knows no other). Nothing is enabled until a driver asks
 //! for it. Sections are cited from IHI 0048B (GICv2) and IHI 0069H (GICv3).
 #![no_std]
 #![forbid(unsafe_code)]

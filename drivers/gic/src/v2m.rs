@@ -32,7 +32,7 @@ struct Spis {
 /// left out: its devices have their wired interrupts still.
 pub fn publish_frames<P: Platform>(
     probe: &mut Probe<'_, P>,
-    chip: &Arc<Chip<P::Mmio>>,
+    chip: &Arc<Chip<P>>,
 ) -> Result<(), Fault> {
     let node = probe.require_node()?;
     let frames = node
@@ -120,6 +120,10 @@ impl MsiChip for Frame {
             doorbell: self.doorbell,
             data: intid,
         })
+    }
+
+    fn steer(&self, vector: &MsiVector, cpu: usize) -> Result<(), Fault> {
+        self.chip.steer(vector.intid, cpu)
     }
 
     fn release(&self, vector: &MsiVector) {

@@ -1,7 +1,7 @@
 //! GICv3: a distributor for the shared interrupts, a redistributor for the CPU's
 //! own, and a CPU interface of system registers that the board provides.
-//! Interrupts are in group 1 and routed by affinity to the CPU that boots
-//! (IHI 0069 §3.1, §4.6; initialisation in the order of §12.1).
+//! Interrupts are in group 1 and routed by affinity, to the CPU that boots unless they
+//! are steered to another (IHI 0069 §3.1, §4.6; initialisation in the order of §12.1).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -11,14 +11,14 @@ use mastiff_core::cpu_interface::CpuInterface;
 use mastiff_core::driver::Bound;
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::irq::{FIRST_LPI, IrqChip, IrqSpec};
-use mastiff_core::platform::{Mmio, Platform, poll};
+use mastiff_core::platform::{MAX_CPUS, Mmio, Platform, poll};
 use mastiff_core::probe::{Probe, Service};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use crate::bank::{Bank, Saved};
 use crate::its::{self, Its};
-use crate::redistributor::Redistributor;
-use crate::root::{Root, RootChip};
+use crate::redistributor::{Redistributor, Row};
+use crate::root::{FIRST_PPI, Root, RootChip, Routes};
 use crate::spec::distributor as gicd;
 use crate::{PATIENCE_US, specifier};
 
@@ -31,21 +31,25 @@ pub fn bind<P: Platform>(
 ) -> Result<Box<dyn Bound>, ProbeError> {
     let dist = probe.mmio(0, GICD_LEN)?;
     expect_version(&dist, "GICD_PIDR2")?;
-    let affinity = cpu.affinity();
-    let redist = Redistributor::find(probe, affinity)?;
+    let row = Row::of(probe)?;
+    let redist = Redistributor::find(&row, cpu.affinity(), |range| probe.map(range))?;
+    let home = probe.platform().cpu();
     let typer = dist.read32(gicd::TYPER);
     let chip = Arc::new(Chip {
         platform: probe.platform().clone(),
         cpu,
-        affinity,
         dist,
+        row,
+        home,
         redist,
+        others: [const { Once::new() }; MAX_CPUS],
+        routes: Routes::all_to(home),
         typer,
         lines: gicd::lines(typer),
         config: Mutex::new(()),
     });
     probe.publish(Service::Irq(chip.clone()))?;
-    let root = Root::install(probe.platform().irqs(), chip)?;
+    let root = Root::install(probe.platform(), chip)?;
     log::info!("{}: GICv3, {} interrupts", probe.name(), root.chip().lines);
     let its = its::publish_all(probe, root.chip())?;
     Ok(Box::new(Binding { its, root }))
@@ -54,7 +58,7 @@ pub fn bind<P: Platform>(
 /// The binding; what the ITS need of the root controller goes after them.
 struct Binding<P: Platform> {
     its: Vec<Arc<Its<P>>>,
-    root: Root<Chip<P>>,
+    root: Root<P, Chip<P>>,
 }
 
 impl<P: Platform> Bound for Binding<P> {
@@ -92,10 +96,15 @@ pub fn expect_version<M: Mmio>(frame: &M, name: &'static str) -> Result<(), Faul
 pub struct Chip<P: Platform> {
     pub platform: P,
     cpu: &'static dyn CpuInterface,
-    /// Of the CPU that binds the GIC: all interrupts go there.
-    affinity: u64,
     dist: P::Mmio,
+    row: Row,
+    /// The CPU that binds the GIC, and its redistributor: what is not steered elsewhere
+    /// goes there.
+    pub home: usize,
     pub redist: Redistributor<P::Mmio>,
+    /// Those of the CPUs that joined.
+    others: [Once<Redistributor<P::Mmio>>; MAX_CPUS],
+    routes: Routes,
     /// GICD_TYPER.
     pub typer: u32,
     lines: u32,
@@ -104,19 +113,33 @@ pub struct Chip<P: Platform> {
 }
 
 impl<P: Platform> Chip<P> {
-    /// The registers that `intid` is in.
-    fn bank(&self, intid: u32) -> Bank<'_, P::Mmio> {
-        if intid < 32 {
-            self.redist.bank()
-        } else {
-            Bank::new(&self.dist, 0)
+    /// The redistributor of a CPU that takes interrupts.
+    pub fn of(&self, cpu: usize) -> Result<&Redistributor<P::Mmio>, Fault> {
+        if cpu == self.home {
+            return Ok(&self.redist);
         }
+        let other = self.others.get(cpu).and_then(Once::get);
+        other.ok_or(Fault::CpuDeaf { cpu })
+    }
+
+    /// The registers that `intid` is in: of a private one, each CPU's, so that it is on
+    /// or off everywhere, wherever it was taken and wherever it is served.
+    fn banks(&self, intid: u32) -> impl Iterator<Item = Bank<'_, P::Mmio>> {
+        let shared = (intid >= 32).then(|| Bank::new(&self.dist, 0));
+        let private = (intid < 32).then(|| self.redists().map(Redistributor::bank));
+        shared.into_iter().chain(private.into_iter().flatten())
+    }
+
+    fn redists(&self) -> impl Iterator<Item = &Redistributor<P::Mmio>> {
+        core::iter::once(&self.redist).chain(self.others.iter().filter_map(Once::get))
     }
 
     fn route(&self, intid: u32) {
         if intid >= 32 {
+            // One that left since had the interrupt last.
+            let to = self.of(self.routes.get(intid)).unwrap_or(&self.redist);
             let at = gicd::IROUTER + 8 * intid as usize;
-            self.dist.write64(at, self.affinity);
+            self.dist.write64(at, to.affinity);
         }
     }
 
@@ -127,7 +150,8 @@ impl<P: Platform> Chip<P> {
     /// Waits until what was written about `intid` has taken effect.
     fn settle(&self, intid: u32) -> Result<(), Fault> {
         if intid < 32 {
-            self.redist.settle(&self.platform)
+            self.redists()
+                .try_for_each(|redist| redist.settle(&self.platform))
         } else {
             self.settle_distributor()
         }
@@ -146,7 +170,7 @@ impl<P: Platform> Chip<P> {
     }
 
     fn disable(&self, intid: u32) -> Result<(), Fault> {
-        self.bank(intid).disable(intid);
+        self.banks(intid).for_each(|bank| bank.disable(intid));
         self.settle(intid)
     }
 }
@@ -165,10 +189,7 @@ impl<P: Platform> RootChip for Chip<P> {
             shared.reset(word);
         }
         self.settle_distributor()?;
-        self.redist.wake(&self.platform)?;
-        self.redist.bank().set_group(0, true);
-        self.redist.bank().reset(0);
-        self.redist.settle(&self.platform)?;
+        self.redist.start(&self.platform)?;
         self.cpu.enable()?;
         self.dist
             .write32(gicd::CTLR, gicd::CTLR_ARE | gicd::CTLR_GROUP1);
@@ -184,14 +205,15 @@ impl<P: Platform> RootChip for Chip<P> {
     }
 
     fn save(&self) -> Vec<Saved> {
-        let save = |word| self.bank(32 * word).save(word);
-        self.words().map(save).collect()
+        let save = |word| self.banks(32 * word).next().map(|bank| bank.save(word));
+        self.words().filter_map(save).collect()
     }
 
     fn restore(&self, saved: &[Saved]) {
         for (word, saved) in self.words().zip(saved) {
             saved.enabled().for_each(|n| self.route(32 * word + n));
-            self.bank(32 * word).restore(word, saved);
+            self.banks(32 * word)
+                .for_each(|bank| bank.restore(word, saved));
         }
     }
 }
@@ -208,11 +230,15 @@ impl<P: Platform> IrqChip for Chip<P> {
         }
         let _config = self.config.lock();
         self.disable(intid)?;
-        let bank = self.bank(intid);
-        bank.set_trigger(intid, irq.trigger)?;
-        bank.clear_pending(intid);
+        for bank in self.banks(intid) {
+            bank.set_trigger(intid, irq.trigger)?;
+            bank.clear_pending(intid);
+        }
+        if intid >= 32 {
+            self.routes.set(intid, self.home);
+        }
         self.route(intid);
-        bank.enable(intid);
+        self.banks(intid).for_each(|bank| bank.enable(intid));
         Ok(())
     }
 
@@ -226,16 +252,50 @@ impl<P: Platform> IrqChip for Chip<P> {
 
     fn unmask(&self, intid: u32) {
         if intid < self.lines {
-            self.bank(intid).enable(intid);
+            self.banks(intid).for_each(|bank| bank.enable(intid));
         }
     }
 
     fn claim(&self) -> Option<u32> {
-        let intid = self.cpu.acknowledge();
+        let mut intid = self.cpu.acknowledge();
+        while intid < FIRST_PPI {
+            // A nudge: the CPU is awake, which is all that it was for.
+            self.cpu.end(intid);
+            intid = self.cpu.acknowledge();
+        }
         (!(gicd::SPECIAL..FIRST_LPI).contains(&intid)).then_some(intid)
     }
 
     fn complete(&self, intid: u32) {
         self.cpu.end(intid);
+    }
+
+    fn join(&self) -> Result<(), Fault> {
+        let _config = self.config.lock();
+        let cpu = self.platform.cpu();
+        let map = |range| self.platform.map_mmio(range);
+        let slot = self.others.get(cpu).ok_or(Fault::CpuDeaf { cpu })?;
+        let redist = Redistributor::find(&self.row, self.cpu.affinity(), map)?;
+        redist.start(&self.platform)?;
+        redist.bank().restore(0, &self.redist.bank().save(0));
+        self.cpu.enable()?;
+        slot.call_once(|| redist);
+        Ok(())
+    }
+
+    fn nudge(&self, cpu: usize) {
+        if let Ok(redist) = self.of(cpu) {
+            self.cpu.send(redist.affinity);
+        }
+    }
+
+    fn steer(&self, intid: u32, cpu: usize) -> Result<(), Fault> {
+        if !(32..self.lines).contains(&intid) {
+            return Err(Fault::IrqOutOfRange { intid });
+        }
+        self.of(cpu)?;
+        self.routes.set(intid, cpu);
+        self.route(intid);
+        Ok(())
     }
 }

@@ -20,6 +20,9 @@ pub trait CpuInterface: Send + Sync {
     fn acknowledge(&self) -> u32;
     /// Ends it: priority drop and deactivation (ICC_EOIR1_EL1).
     fn end(&self, intid: u32);
+    /// Sends software-generated interrupt 0 of group 1 to the CPU of that affinity
+    /// (ICC_SGI1R_EL1). What was stored before is seen there once it is taken.
+    fn send(&self, affinity: u64);
     /// The affinity fields of MPIDR_EL1, in their places there; other bits 0.
     fn affinity(&self) -> u64;
 }

@@ -188,6 +188,11 @@ pub enum Fault {
         /// The controller's number.
         intid: u32,
     },
+    /// The CPU takes no interrupts: it does not run, or the controller does not know it.
+    CpuDeaf {
+        /// Its number.
+        cpu: usize,
+    },
     /// Another device has the interrupt.
     IrqTaken {
         /// The controller's number.
@@ -385,6 +390,7 @@ impl fmt::Display for Fault {
             Self::Cycle { path } => write!(f, "in a cycle: {path}"),
             Self::Revoked => f.write_str("the device's DMA was taken back; bind it first"),
             Self::IrqOutOfRange { intid } => write!(f, "interrupt {intid} is out of range"),
+            Self::CpuDeaf { cpu } => write!(f, "CPU {cpu} takes no interrupts"),
             Self::IrqTaken { intid, by } => write!(f, "interrupt {intid} belongs to {by}"),
             Self::NoInterrupt { index } => write!(f, "the device has no interrupt {index}"),
             Self::Supplier {

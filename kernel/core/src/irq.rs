@@ -16,6 +16,7 @@ use spin::{Mutex, RwLock};
 use crate::addr::PhysAddr;
 use crate::chores::Chores;
 use crate::error::Fault;
+use crate::platform::MAX_CPUS;
 
 /// Interrupts below this number index the latches directly: SGIs, PPIs, SPIs.
 const WIRED: u32 = 1024;
@@ -58,6 +59,15 @@ pub trait IrqChip: Send + Sync {
     fn claim(&self) -> Option<u32>;
     /// Ends what `claim` returned. Exception context.
     fn complete(&self, intid: u32);
+    /// Has the CPU that calls, which is not the one that the controller was bound on,
+    /// signalled interrupts too: the private ones that are enabled, nudges, and what is
+    /// steered to it. For good; it takes no interrupts meanwhile.
+    fn join(&self) -> Result<(), Fault>;
+    /// Interrupts CPU `cpu`, which wakes if it sleeps and finds nothing pending. Does
+    /// nothing where that has not joined. Any context.
+    fn nudge(&self, cpu: usize);
+    /// Has a shared interrupt signalled to CPU `cpu` from now on.
+    fn steer(&self, intid: u32, cpu: usize) -> Result<(), Fault>;
 }
 
 /// A frame that turns memory writes into interrupts (GICv2m, ITS).
@@ -66,6 +76,8 @@ pub trait MsiChip: Send + Sync {
     fn allocate(&self, requester: u32) -> Result<MsiVector, Fault>;
     /// Gives it back; it is masked before this returns.
     fn release(&self, vector: &MsiVector);
+    /// Has it signalled to CPU `cpu` from now on.
+    fn steer(&self, vector: &MsiVector, cpu: usize) -> Result<(), Fault>;
 }
 
 /// An interrupt that a device signals by a memory write.
@@ -97,6 +109,10 @@ impl<F: Fn() + Send + Sync> IrqHandler for F {
 /// The latches and the handlers behind them.
 pub struct IrqHub {
     chip: RwLock<Option<Arc<dyn IrqChip>>>,
+    // CPUs beside the first that the controller signals, a bit each, and whether they
+    // are to do without from now on.
+    members: AtomicU32,
+    closing: AtomicBool,
     any: AtomicBool,
     pending: [AtomicU64; WORDS],
     level: [AtomicU64; WORDS],
@@ -134,6 +150,8 @@ impl IrqHub {
     pub const fn new() -> Self {
         Self {
             chip: RwLock::new(None),
+            members: AtomicU32::new(0),
+            closing: AtomicBool::new(false),
             any: AtomicBool::new(false),
             pending: [const { AtomicU64::new(0) }; WORDS],
             level: [const { AtomicU64::new(0) }; WORDS],
@@ -153,7 +171,63 @@ impl IrqHub {
     /// [`take`](Self::take) finds here half-way is claimed by nobody, and so comes
     /// again and again.
     pub fn set_chip(&self, chip: Option<Arc<dyn IrqChip>>) {
-        *self.chip.write() = chip;
+        let mut place = self.chip.write();
+        self.members.store(0, Ordering::SeqCst);
+        self.closing.store(chip.is_none(), Ordering::SeqCst);
+        *place = chip;
+    }
+
+    /// Has CPU `cpu`, which calls, take interrupts; says whether there is a controller
+    /// for that. It masks them meanwhile.
+    pub fn join(&self, cpu: usize) -> Result<bool, Fault> {
+        let chip = self.chip.read();
+        let Some(chip) = chip.as_ref() else {
+            return Ok(false);
+        };
+        if self.closing.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        chip.join()?;
+        self.members.fetch_or(1 << cpu, Ordering::SeqCst);
+        Ok(true)
+    }
+
+    /// Whether CPU `cpu`, which calls, is woken by interrupts. One that sleeps looks
+    /// here, with interrupts masked, before it does.
+    pub fn wakes(&self, cpu: usize) -> bool {
+        if cpu == 0 {
+            return true;
+        }
+        if self.closing.load(Ordering::SeqCst) {
+            self.members.fetch_and(!(1 << cpu), Ordering::SeqCst);
+        }
+        self.members.load(Ordering::SeqCst) & 1 << cpu != 0
+    }
+
+    /// Interrupts CPU `cpu`, so that it looks up from its sleep. Any context.
+    pub fn nudge(&self, cpu: usize) {
+        if let Some(chip) = self.chip.try_read()
+            && let Some(chip) = chip.as_ref()
+        {
+            chip.nudge(cpu);
+        }
+    }
+
+    /// Lets CPUs join again after [`close`](Self::close).
+    pub fn open(&self) {
+        self.closing.store(false, Ordering::SeqCst);
+    }
+
+    /// Has all CPUs but the first do without the controller, which is about to go; says
+    /// whether none relies on it any more. To be asked again until then, for a while.
+    pub fn close(&self) -> bool {
+        if !self.closing.swap(true, Ordering::SeqCst) {
+            let members = self.members.load(Ordering::SeqCst);
+            (0..MAX_CPUS)
+                .filter(|cpu| members & 1 << cpu != 0)
+                .for_each(|cpu| self.nudge(cpu));
+        }
+        self.members.load(Ordering::SeqCst) == 0
     }
 
     /// The controller, if one is bound.
@@ -371,6 +445,16 @@ impl IrqLine {
     /// The controller's number.
     pub fn intid(&self) -> u32 {
         self.intid
+    }
+
+    /// Has CPU `cpu` take it from now on rather than the one that the controller was
+    /// bound on, so that who waits there is woken and nobody else. Fails where that CPU
+    /// takes no interrupts; then the line stays where it was.
+    pub fn steer(&self, cpu: usize) -> Result<(), Fault> {
+        match &self.source {
+            Source::Wired(chip) => chip.steer(self.intid, cpu),
+            Source::Message(chip, vector) => chip.steer(vector, cpu),
+        }
     }
 }
 

@@ -111,6 +111,11 @@ impl Interrupt {
     pub fn intid(&self) -> u32 {
         self.line.intid()
     }
+
+    /// Has CPU `cpu` take it, as [`IrqLine::steer`] does.
+    pub fn steer(&self, cpu: usize) -> Result<(), Fault> {
+        self.line.steer(cpu)
+    }
 }
 
 impl Drop for Interrupt {

@@ -32,6 +32,7 @@ struct Line {
     asserted: bool,
     latched: bool,
     active: bool,
+    cpu: usize,
 }
 
 impl SimChip {
@@ -57,6 +58,11 @@ impl SimChip {
         let lines = lock(&self.lines);
         let on = lines.iter().filter(|(_, line)| line.enabled);
         on.map(|(&intid, _)| intid).collect()
+    }
+
+    /// The CPU that an interrupt was last steered to.
+    pub fn target(&self, intid: u32) -> usize {
+        lock(&self.lines).get(&intid).map_or(0, |line| line.cpu)
     }
 
     fn change(&self, intid: u32, what: impl FnOnce(&mut Line)) {
@@ -118,6 +124,18 @@ impl IrqChip for SimChip {
     fn complete(&self, intid: u32) {
         self.change(intid, |line| line.active = false);
     }
+
+    fn join(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    // Simulated CPUs sleep by the clock.
+    fn nudge(&self, _cpu: usize) {}
+
+    fn steer(&self, intid: u32, cpu: usize) -> Result<(), Fault> {
+        self.change(intid, |line| line.cpu = cpu);
+        Ok(())
+    }
 }
 
 /// A frame for message interrupts, like a GICv2m: each write of a number raises
@@ -167,6 +185,10 @@ impl MsiChip for MsiFrame {
             doorbell: PhysAddr(self.doorbell),
             data: intid,
         })
+    }
+
+    fn steer(&self, vector: &MsiVector, cpu: usize) -> Result<(), Fault> {
+        self.chip.steer(vector.intid, cpu)
     }
 
     fn release(&self, vector: &MsiVector) {

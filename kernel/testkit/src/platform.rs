@@ -33,14 +33,10 @@ impl Platform for Sim {
         if cpus == 1 {
             return 0;
         }
-        let this = std::thread::current().id();
         let mut threads = lock(&self.machine.threads);
-        let known = threads.iter().position(|&thread| thread == this);
-        let number = known.unwrap_or_else(|| {
-            threads.push(this);
-            threads.len() - 1
-        });
-        number % cpus
+        let next = threads.len() % cpus;
+        let this = std::thread::current().id();
+        *threads.entry(this).or_insert(next)
     }
 
     fn cpus(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The simulated machine: memory, bus, interrupts and time behind one handle.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use mastiff_core::platform::MAX_CPUS;
 use crate::bus::{Bus, DmaPort, DmaTranslator, Shared, SimDevice};
 use crate::inject::Injections;
 use crate::irq::{MsiFrame, MsiRegisters, SimChip};
+use crate::lock;
 use crate::memory::Memory;
 use crate::trace::Trace;
 
@@ -41,9 +43,9 @@ pub(crate) struct Machine {
     pub windows: AtomicUsize,
     /// Instructions retired, which are counted from the first on.
     pub retired: AtomicU64,
-    /// How many CPUs there are, and the threads that were seen, the first one being CPU 0.
+    /// How many CPUs there are, and which of them a thread is.
     pub cpus: AtomicUsize,
-    pub threads: Mutex<Vec<ThreadId>>,
+    pub threads: Mutex<HashMap<ThreadId, usize>>,
     clock: AtomicU64,
 }
 
@@ -115,11 +117,18 @@ impl Sim {
             .fetch_add(instructions, Ordering::SeqCst);
     }
 
-    /// Has `cpus` CPUs: each thread is one, numbered in the order in which they ask. More
-    /// threads than CPUs share numbers, which costs nothing but speed.
+    /// Has `cpus` CPUs: each thread is one, numbered in the order in which they ask if
+    /// they are not [told](Self::be_cpu). More threads than CPUs share numbers, which
+    /// costs nothing but speed.
     pub fn set_cpus(&self, cpus: usize) {
         assert!((1..=MAX_CPUS).contains(&cpus), "{cpus} CPUs");
         self.machine.cpus.store(cpus, Ordering::SeqCst);
+    }
+
+    /// Makes the calling thread CPU `cpu`.
+    pub fn be_cpu(&self, cpu: usize) {
+        assert!(cpu < self.machine.cpus.load(Ordering::SeqCst), "CPU {cpu}");
+        lock(&self.machine.threads).insert(std::thread::current().id(), cpu);
     }
 
     /// Register windows that are mapped.

@@ -362,4 +362,6 @@ fn each_thread_is_a_cpu() {
     assert_eq!((sim.cpu(), other(&sim)), (0, 1));
     assert_eq!(other(&sim), 0, "there are no more");
     assert_eq!(sim.cpu(), 0);
+    sim.be_cpu(1);
+    assert_eq!(sim.cpu(), 1);
 }

@@ -3,7 +3,8 @@
 //! found there becomes pending at the redistributor. Each device has a translation
 //! table of its own, so one cannot raise another's interrupts.
 //!
-//! There is one collection, of the CPU that boots.
+//! A collection stands for the CPU that an event goes to: the first for the one that
+//! boots, where events start, another for each CPU that one was ever steered to.
 
 mod queue;
 mod table;
@@ -15,13 +16,14 @@ use alloc::vec::Vec;
 use mastiff_core::addr::{PAGE, PhysAddr, PhysRange};
 use mastiff_core::error::Fault;
 use mastiff_core::irq::{MsiChip, MsiVector};
-use mastiff_core::platform::{Mmio, Platform, poll};
+use mastiff_core::platform::{MAX_CPUS, Mmio, Platform, poll};
 use mastiff_core::probe::{Probe, Service};
 use mastiff_dt::Node;
 use spin::Mutex;
 
 use crate::PATIENCE_US;
 use crate::lpi::Lpis;
+use crate::redistributor::Redistributor;
 use crate::shared::Shared;
 use crate::spec::its::{self as gits, Command, Typer};
 use crate::spec::redistributor::processor_number;
@@ -31,7 +33,7 @@ use table::Table;
 
 const COMPATIBLE: &str = "arm,gic-v3-its";
 /// The collection of the CPU that boots.
-const COLLECTION: u16 = 0;
+const HOME: u16 = 0;
 /// Events of a device, as many as the bits of [`Device::events`].
 const EVENT_BITS: u32 = 6;
 
@@ -79,8 +81,6 @@ pub struct Its<P: Platform> {
     regs: P::Mmio,
     doorbell: PhysAddr,
     typer: Typer,
-    /// The redistributor of the CPU that boots, as commands name it.
-    target: u64,
     state: Mutex<State<P>>,
     lpis: Arc<Lpis<P>>,
     chip: Arc<Chip<P>>,
@@ -92,6 +92,9 @@ struct State<P: Platform> {
     /// Where the ITS keeps the collection, unless it does so in itself.
     collections: Option<Table<P>>,
     devices: BTreeMap<u32, Device<P>>,
+    /// The CPUs that collections stand for, by collection, and their redistributors as
+    /// commands name them.
+    cpus: Vec<(usize, u64)>,
 }
 
 /// A device that has events.
@@ -132,13 +135,9 @@ impl<P: Platform> Its<P> {
         }
         stop(&chip.platform, &regs)?;
         let coherent = !node.has("dma-noncoherent");
-        let state = State::new(&chip.platform, &regs, typer, coherent)?;
+        let mut state = State::new(&chip.platform, &regs, typer, coherent)?;
+        state.cpus.push((chip.home, target(typer, &chip.redist)));
         let its = Self {
-            target: if typer.by_address() {
-                chip.redist.at.0
-            } else {
-                processor_number(chip.redist.typer) << 16
-            },
             doorbell: start.add(gits::TRANSLATER),
             regs,
             typer,
@@ -155,8 +154,8 @@ impl<P: Platform> Its<P> {
         let mut state = self.state.lock();
         state.point(&self.regs);
         self.regs.write32(gits::CTLR, gits::CTLR_ENABLED);
-        let map = Command::map_collection(COLLECTION, self.target);
-        self.run(&mut state, &[map])
+        let maps: Vec<_> = state.collections().collect();
+        self.run(&mut state, &maps)
     }
 
     /// Has the ITS write to its tables all that it knows.
@@ -171,15 +170,28 @@ impl<P: Platform> Its<P> {
         self.switch_on()
     }
 
-    /// Runs `commands` and a SYNC.
+    /// Runs `commands` and a SYNC for each CPU that they may be about.
     fn run(&self, state: &mut State<P>, commands: &[Command]) -> Result<(), Fault> {
-        let sync = Command::sync(self.target);
-        let mut batch = Vec::with_capacity(commands.len() + 1);
-        batch.extend_from_slice(commands);
-        batch.push(sync);
+        let (_, home) = state.cpus[usize::from(HOME)];
+        let syncs = state.cpus.iter().map(|&(_, target)| Command::sync(target));
+        let batch: Vec<_> = commands.iter().copied().chain(syncs).collect();
+        let skip = Command::sync(home);
         state
             .queue
-            .run(&self.chip.platform, &self.regs, &batch, sync)
+            .run(&self.chip.platform, &self.regs, &batch, skip)
+    }
+
+    /// The collection of CPU `cpu`, which takes LPIs when this returns.
+    fn collection(&self, state: &mut State<P>, cpu: usize) -> Result<u16, Fault> {
+        if let Some(known) = state.cpus.iter().position(|&(known, _)| known == cpu) {
+            return Ok(known as u16);
+        }
+        self.lpis.serve(cpu)?;
+        let number = state.cpus.len() as u16;
+        let target = target(self.typer, self.chip.of(cpu)?);
+        self.run(state, &[Command::map_collection(number, target)])?;
+        state.cpus.push((cpu, target));
+        Ok(number)
     }
 
     /// Sees to it that the ITS knows a device.
@@ -229,7 +241,7 @@ impl<P: Platform> Its<P> {
 
     /// Has the ITS translate a device's event to an LPI.
     fn connect(&self, state: &mut State<P>, id: u32, event: u32, lpi: u32) -> Result<(), Fault> {
-        let map = Command::map_event(id, event, lpi, COLLECTION);
+        let map = Command::map_event(id, event, lpi, HOME);
         self.run(state, &[map, Command::reload(id, event)])
     }
 
@@ -289,6 +301,13 @@ impl<P: Platform> MsiChip for Its<P> {
         })
     }
 
+    fn steer(&self, vector: &MsiVector, cpu: usize) -> Result<(), Fault> {
+        let mut state = self.state.lock();
+        let collection = self.collection(&mut state, cpu)?;
+        let to = Command::move_event(vector.requester, vector.data, collection);
+        self.run(&mut state, &[to])
+    }
+
     fn release(&self, vector: &MsiVector) {
         let mut state = self.state.lock();
         self.let_go(&mut state, vector.requester, vector.data, vector.intid);
@@ -306,7 +325,7 @@ impl<P: Platform> State<P> {
             regs.write64(register, 0);
             let (table, entries) = match gits::table_type(regs.read64(register)) {
                 gits::TYPE_DEVICES => (&mut devices, 1 << typer.device_bits()),
-                gits::TYPE_COLLECTIONS => (&mut collections, u64::from(COLLECTION) + 1),
+                gits::TYPE_COLLECTIONS => (&mut collections, MAX_CPUS as u64),
                 _ => continue,
             };
             *table = Some(Table::new(platform, regs, register, entries, coherent)?);
@@ -320,7 +339,14 @@ impl<P: Platform> State<P> {
             table,
             collections,
             devices: BTreeMap::new(),
+            cpus: Vec::new(),
         })
+    }
+
+    /// The commands that make the collections known.
+    fn collections(&self) -> impl Iterator<Item = Command> {
+        let numbered = (HOME..).zip(&self.cpus);
+        numbered.map(|(number, &(_, target))| Command::map_collection(number, target))
     }
 
     fn point(&mut self, regs: &P::Mmio) {
@@ -349,6 +375,15 @@ impl<P: Platform> Drop for Its<P> {
             log::error!("the ITS runs on, its tables are parked: {fault}");
             self.state.get_mut().park();
         }
+    }
+}
+
+/// A redistributor as commands name it (IHI 0069 §5.3.1, GITS_TYPER.PTA).
+fn target<M: Mmio>(typer: Typer, redist: &Redistributor<M>) -> u64 {
+    if typer.by_address() {
+        redist.at.0
+    } else {
+        processor_number(redist.typer) << 16
     }
 }
 

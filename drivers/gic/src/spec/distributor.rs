@@ -50,6 +50,10 @@ pub const IPRIORITYR: usize = 0x0400;
 pub const ITARGETSR: usize = 0x0800;
 /// GICD_ICFGR: two bits per interrupt, the upper one is 1 for an edge.
 pub const ICFGR: usize = 0x0c00;
+/// GICD_SGIR, GICv2: sends the software-generated interrupt of that number.
+pub const SGIR: usize = 0x0f00;
+/// GICD_SGIR.CPUTargetList: a bit per CPU that it goes to.
+pub const SGIR_TARGETS: u32 = 16;
 /// GICD_IROUTER, GICv3: 64 bits per interrupt, the affinity of its CPU.
 pub const IROUTER: usize = 0x6000;
 

@@ -88,6 +88,7 @@ pub const COMMAND: usize = 32;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Command(pub [u64; 4]);
 
+const MOVI: u64 = 0x01;
 const MAPD: u64 = 0x08;
 const MAPC: u64 = 0x09;
 const MAPTI: u64 = 0x0a;
@@ -127,6 +128,17 @@ impl Command {
         ])
     }
 
+    /// Has an event of a device go to another collection, and its LPI with it if that is
+    /// pending (§5.3.17).
+    pub const fn move_event(device: u32, event: u32, collection: u16) -> Self {
+        Self([
+            MOVI | (device as u64) << 32,
+            event as u64,
+            collection as u64,
+            0,
+        ])
+    }
+
     /// Forgets what is cached of the configuration of an event's LPI (§5.3.6).
     pub const fn reload(device: u32, event: u32) -> Self {
         Self([INV | (device as u64) << 32, event as u64, 0, 0])
@@ -145,6 +157,7 @@ impl Command {
     /// The architecture's name of the command whose first word this is.
     pub const fn name(first: u64) -> &'static str {
         match first & 0xff {
+            MOVI => "MOVI",
             MAPD => "MAPD",
             MAPC => "MAPC",
             MAPTI => "MAPTI",

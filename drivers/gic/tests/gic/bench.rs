@@ -2,6 +2,7 @@
 //! a bus with two functions that signal by message. Everything is bound by the
 //! engine from a tree, as on hardware.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mastiff_core::addr::{PhysAddr, PhysRange};
@@ -11,6 +12,7 @@ use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Platform;
 use mastiff_core::policy::Policy;
+use mastiff_core::probe::Interrupt;
 use mastiff_dt::build::TreeBuilder;
 use mastiff_dt::{InterruptSpec, PropError, Tree};
 use mastiff_gic::Gic;
@@ -18,8 +20,8 @@ use mastiff_testkit::Sim;
 use mastiff_testkit::bus::Shared;
 use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
 
-use crate::its_model::{Its, Redistributor};
-use crate::model::{Cpu, CpuFrame, Distributor, Model, MsiFrame};
+use crate::its_model::{Its, PROCESSORS, Redistributor};
+use crate::model::{Cpu, CpuFrame, Distributor, MPIDR, Model, MsiFrame};
 
 pub const GICD: u64 = 0x0800_0000;
 const GICC: u64 = 0x0801_0000;
@@ -69,12 +71,38 @@ impl BusFunction for Function {
     }
 }
 
+/// Interrupts, and how often any of them came.
+#[derive(Clone, Default)]
+pub struct Kept {
+    pub interrupts: Arc<Mutex<Vec<Interrupt>>>,
+    pub count: Arc<AtomicU32>,
+}
+
+impl Kept {
+    fn take(self) -> Do {
+        Do::Call(Box::new(move |probe| {
+            let count = self.count.clone();
+            let handler = move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            };
+            let interrupt = probe.interrupt(Arc::new(handler))?;
+            self.interrupts.lock().unwrap().push(interrupt);
+            Ok(())
+        }))
+    }
+}
+
 /// The machine.
 pub struct Bench {
     pub sim: Sim,
     pub model: Model,
+    /// Of the private half of another CPU.
+    pub other: Model,
     pub diary: Diary,
     pub functions: [Function; 2],
+    /// Where functions leave their interrupts, for tests that have something to do with
+    /// them.
+    pub kept: Option<Kept>,
     /// The bus' `msi-map-mask`.
     pub mask: u32,
     pub its: Option<Shared<Its>>,
@@ -89,8 +117,14 @@ impl Bench {
         Self {
             sim,
             model: Model::new(v3),
+            other: {
+                let other = Model::new(v3);
+                other.state().other = true;
+                other
+            },
             diary: Diary::default(),
             functions: Default::default(),
+            kept: None,
             mask: u32::MAX,
             its: None,
             redistributor: None,
@@ -111,11 +145,12 @@ impl Bench {
         let model = &bench.model;
         let sim = &bench.sim;
         sim.add_device(GICD, 0x1_0000, Distributor(model.clone()));
-        let other = Redistributor::new(Model::new(true), ELSEWHERE, false);
+        let [number, another] = PROCESSORS;
+        let other = Redistributor::new(bench.other.clone(), another, ELSEWHERE, false);
         sim.add_device(GICR, GICR_LEN, other);
-        let redistributor = Redistributor::new(model.clone(), HERE, true);
+        let redistributor = Redistributor::new(model.clone(), number, HERE, true);
         let redistributor = sim.add_device(GICR + GICR_LEN, GICR_LEN, redistributor);
-        let its = Its::new(model.clone(), redistributor.clone());
+        let its = Its::new([model.clone(), bench.other.clone()], redistributor.clone());
         bench.its = Some(sim.add_device(ITS, 0x2_0000, its));
         bench.redistributor = Some(redistributor);
         bench
@@ -214,7 +249,13 @@ impl Bench {
 
     fn drivers(&self) -> [&'static dyn Driver<Sim>; 4] {
         let diary = &self.diary;
-        let cpu = Box::leak(Box::new(Cpu(self.model.clone())));
+        let cpu = Box::leak(Box::new(Cpu {
+            sim: self.sim.clone(),
+            cpus: [
+                (self.model.clone(), MPIDR),
+                (self.other.clone(), u64::from(ELSEWHERE)),
+            ],
+        }));
         let wired = FakeDriver::new(
             "wired",
             &[Match::compatible("test,wired")],
@@ -248,7 +289,10 @@ impl Bench {
         let function = FakeDriver::new(
             "function",
             &[Match::pci(1, 2).master()],
-            vec![Do::Interrupt],
+            match &self.kept {
+                None => vec![Do::Interrupt],
+                Some(kept) => vec![kept.clone().take()],
+            },
             diary,
         );
         // In the order in which everything has to wait.
@@ -270,6 +314,15 @@ impl Bench {
         self.diary.take()
     }
 
+    /// What `what` gives on another CPU.
+    pub fn on_the_other_cpu<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let there = || {
+            self.sim.be_cpu(1);
+            what()
+        };
+        std::thread::scope(|scope| scope.spawn(there).join().unwrap())
+    }
+
     /// Nothing is held, nothing is on.
     pub fn assert_clean(&self) {
         assert_eq!(self.sim.memory().live(), 0, "pages");
@@ -280,7 +333,9 @@ impl Bench {
             let its = its.lock().unwrap();
             assert!(its.ctlr == 0 || !its.touched, "the ITS");
         }
-        assert!(!self.model.state().lpis_on, "LPIs");
+        for model in [&self.model, &self.other] {
+            assert!(!model.state().lpis_on, "LPIs");
+        }
     }
 }
 

@@ -48,7 +48,7 @@ fn messages_arrive_at_their_functions() {
 #[test]
 fn redistributors_go_by_number_or_by_address() {
     let bench = Bench::v3();
-    its(&bench).target = 0x080c_0000;
+    its(&bench).targets[0].0 = 0x080c_0000;
     its(&bench).by_address = true;
     let _engine = bench.start(bench.v3_tree());
     assert_works(&bench);
@@ -199,7 +199,8 @@ fn an_its_that_cannot_be_stopped_stops_no_other() {
     const OTHER: u64 = 0x0806_0000;
     let bench = Bench::v3();
     let redistributor = bench.redistributor.clone().unwrap();
-    let other = Its::new(bench.model.clone(), redistributor);
+    let models = [bench.model.clone(), bench.other.clone()];
+    let other = Its::new(models, redistributor);
     let other = bench.sim.add_device(OTHER, 0x2_0000, other);
     let tree = bench.v3_tree_with(
         |gic| {

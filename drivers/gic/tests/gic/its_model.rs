@@ -12,8 +12,10 @@ const SHAREABILITY: u64 = 0b11 << 10;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 /// The GIC masters the bus itself, behind no IOMMU.
 const STREAM: u32 = u32::MAX;
-/// The redistributor's number: GICR_TYPER.Processor_Number.
-const PROCESSOR: u64 = 5;
+/// The redistributors' numbers: GICR_TYPER.Processor_Number of the one that software
+/// boots on and of another.
+pub const PROCESSORS: [u64; 2] = [5, 6];
+const TARGET: u64 = 0x7_ffff_ffff_0000;
 
 fn read(port: &mut DmaPort<'_>, at: u64) -> u64 {
     let mut bytes = [0; 8];
@@ -29,6 +31,7 @@ fn write(port: &mut DmaPort<'_>, at: u64, value: u64) {
 /// A redistributor with LPIs.
 pub struct Redistributor {
     pub model: Model,
+    pub processor: u64,
     /// Aff3 to Aff0, a byte each.
     pub affinity: u32,
     pub last: bool,
@@ -41,9 +44,10 @@ pub struct Redistributor {
 }
 
 impl Redistributor {
-    pub fn new(model: Model, affinity: u32, last: bool) -> Self {
+    pub fn new(model: Model, processor: u64, affinity: u32, last: bool) -> Self {
         Self {
             model,
+            processor,
             affinity,
             last,
             snoops: true,
@@ -71,7 +75,7 @@ impl SimDevice for Redistributor {
     fn read(&mut self, at: u64, width: usize) -> u64 {
         let affinity = u64::from(self.affinity) << 32;
         match (at, width) {
-            (0x8, 8) => affinity | PROCESSOR << 8 | u64::from(self.last) << 4 | 1,
+            (0x8, 8) => affinity | self.processor << 8 | u64::from(self.last) << 4 | 1,
             (0x70, 8) => self.propbaser,
             (0x78, 8) => self.pendbaser,
             _ => redistributor_read(&self.model, at, width),
@@ -122,13 +126,13 @@ impl SimDevice for Redistributor {
 
 /// What an ITS is like, and how it misbehaves.
 pub struct Its {
-    pub model: Model,
+    /// What redistributors are called, and whose they are.
+    pub targets: Vec<(u64, Model)>,
     /// Address of the redistributor's PROPBASER content.
     pub redistributor: std::sync::Arc<std::sync::Mutex<Redistributor>>,
     pub device_bits: u64,
-    /// GITS_TYPER.PTA, and what the redistributor is called then.
+    /// GITS_TYPER.PTA: then targets are addresses.
     pub by_address: bool,
-    pub target: u64,
     pub snoops: bool,
     pub two_levels: bool,
     /// GITS_BASER.Page_Size, if it is fixed.
@@ -160,15 +164,15 @@ const FIXED: [u64; 2] = [1 << 56 | 7 << 48, 4 << 56 | 7 << 48];
 
 impl Its {
     pub fn new(
-        model: Model,
+        models: [Model; 2],
         redistributor: std::sync::Arc<std::sync::Mutex<Redistributor>>,
     ) -> Self {
+        let numbers = PROCESSORS.map(|number| number << 16);
         Self {
-            model,
+            targets: numbers.into_iter().zip(models).collect(),
             redistributor,
             device_bits: 16,
             by_address: false,
-            target: PROCESSOR << 16,
             snoops: true,
             two_levels: true,
             page_size: None,
@@ -247,9 +251,22 @@ impl Its {
     }
 
     fn lpi(&self, port: &mut DmaPort<'_>, device: u64, event: u64) -> Option<u32> {
+        self.translate(port, device, event).map(|(lpi, _)| lpi)
+    }
+
+    /// The LPI of an event and where it goes.
+    fn translate(&self, port: &mut DmaPort<'_>, device: u64, event: u64) -> Option<(u32, Model)> {
         let at = self.event(port, device, event)?;
         let word = read(port, at);
-        (word & VALID != 0).then_some((word >> 16) as u32)
+        let entry = self.entry(port, 1, word & 0xffff)?;
+        let model = self.target(read(port, entry) & TARGET)?;
+        (word & VALID != 0).then_some(((word >> 16) as u32, model))
+    }
+
+    fn target(&self, name: u64) -> Option<Model> {
+        let mut targets = self.targets.iter();
+        let (_, model) = targets.find(|(target, _)| *target == name)?;
+        Some(model.clone())
     }
 
     fn load_config(&self, port: &mut DmaPort<'_>, lpi: u32) {
@@ -257,7 +274,9 @@ impl Its {
         let mut byte = [0];
         let at = table + u64::from(lpi - 8192);
         port.read(STREAM, at, &mut byte).expect("a table in RAM");
-        self.model.state().config.insert(lpi, byte[0]);
+        for (_, model) in &self.targets {
+            model.state().config.insert(lpi, byte[0]);
+        }
     }
 
     /// Carries a command out; nothing where it is in error.
@@ -290,10 +309,9 @@ impl Its {
             }
             0x09 => {
                 let entry = self.entry(port, 1, third & 0xffff)?;
-                if third & 0x7_ffff_ffff_0000 != self.target {
-                    return None;
-                }
-                write(port, entry, third & VALID);
+                let model = self.target(third & TARGET)?;
+                assert!(model.state().lpis_on, "a collection with LPIs off");
+                write(port, entry, third & (VALID | TARGET));
                 "MAPC"
             }
             0x0a => {
@@ -316,10 +334,24 @@ impl Its {
                 let lpi = self.lpi(port, device, event)?;
                 let at = self.event(port, device, event)?;
                 write(port, at, 0);
-                self.model.state().lpis.remove(&lpi);
+                for (_, model) in &self.targets {
+                    model.state().lpis.remove(&lpi);
+                }
                 "DISCARD"
             }
-            0x05 if third & 0x7_ffff_ffff_0000 == self.target => "SYNC",
+            0x01 => {
+                let (lpi, from) = self.translate(port, device, event)?;
+                let at = self.event(port, device, event)?;
+                let word = read(port, at);
+                write(port, at, word & !0xffff | third & 0xffff);
+                let (_, to) = self.translate(port, device, event)?;
+                let pending = from.state().lpis.remove(&lpi);
+                if pending {
+                    to.state().lpis.insert(lpi);
+                }
+                "MOVI"
+            }
+            0x05 if self.target(third & TARGET).is_some() => "SYNC",
             _ => return None,
         })
     }
@@ -383,12 +415,13 @@ impl SimDevice for Its {
             return;
         }
         for (device, event) in std::mem::take(&mut self.inbox) {
-            if let Some(lpi) = self.lpi(port, u64::from(device), u64::from(event)) {
-                if !self.model.state().config.contains_key(&lpi) {
+            let found = self.translate(port, u64::from(device), u64::from(event));
+            if let Some((lpi, model)) = found {
+                if !model.state().config.contains_key(&lpi) {
                     self.load_config(port, lpi);
                 }
-                assert!(self.model.state().lpis_on, "a message with LPIs off");
-                self.model.state().lpis.insert(lpi);
+                assert!(model.state().lpis_on, "a message with LPIs off");
+                model.state().lpis.insert(lpi);
             }
         }
         // One command at a time: software that does not wait finds the rest undone.

@@ -1,6 +1,7 @@
 //! The drivers against a model of the hardware, bound by the engine from a tree.
 
 mod bench;
+mod cpus;
 mod drill;
 mod its;
 mod its_model;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mastiff_core::cpu_interface::CpuInterface;
 use mastiff_core::error::Fault;
+use mastiff_core::platform::Platform;
+use mastiff_testkit::Sim;
 use mastiff_testkit::bus::SimDevice;
 
 /// INTIDs that the model has.
@@ -36,6 +38,8 @@ pub struct Line {
 /// The state behind all frames.
 pub struct State {
     pub v3: bool,
+    /// A CPU beside the one that the distributor's state is kept with.
+    pub other: bool,
     /// GICv2: whether the GIC has a secure state (so software sees group 1).
     pub secure: bool,
     pub lines: Vec<Line>,
@@ -43,6 +47,9 @@ pub struct State {
     pub cpu_on: bool,
     pub mask: u8,
     pub running: Vec<u32>,
+    /// GICv2: the bit of the CPU that looks, and what was written to GICD_SGIR.
+    pub bit: u8,
+    pub sent: Vec<u64>,
     /// How many looks at RWP a disable takes to be effective.
     pub slow: u32,
     rwp: u32,
@@ -105,14 +112,20 @@ impl State {
             priority: 0xff,
             ..Line::default()
         };
+        let mut lines = vec![left; LINES as usize];
+        // Software-generated interrupts are edges whatever is written.
+        lines[..16].iter_mut().for_each(|line| line.edge = true);
         Self {
             v3,
+            other: false,
             secure: false,
-            lines: vec![left; LINES as usize],
+            lines,
             ctlr: 0,
             cpu_on: false,
             mask: 0,
             running: Vec::new(),
+            bit: 1,
+            sent: Vec::new(),
             slow: 3,
             rwp: 0,
             disabling: BTreeSet::new(),
@@ -125,8 +138,11 @@ impl State {
 
     fn group_on(&self, line: &Line) -> bool {
         if self.v3 {
-            assert!(self.ctlr & 0x10 != 0, "affinity routing is off");
-            self.ctlr & 0b10 != 0 && line.group1
+            assert!(
+                self.other || self.ctlr & 0x10 != 0,
+                "affinity routing is off"
+            );
+            (self.other || self.ctlr & 0b10 != 0) && line.group1
         } else {
             self.ctlr & 1 != 0 && line.group1 == self.secure
         }
@@ -220,7 +236,7 @@ impl State {
             (0x200..0x300, 4) => self.bits(word, |line| line.pending),
             (0x300..0x400, 4) => self.bits(word, |line| line.active),
             // A CPU sees itself as the target of what is private to it.
-            (0x800..0x820, 1) if !self.v3 => 1,
+            (0x800..0x820, 1) if !self.v3 => self.bit.into(),
             (0xc00..0xd00, 4) => {
                 let first = (at as u32 - 0xc00) * 4;
                 let edges = self.bits(first..first + 16, |line| line.edge);
@@ -259,6 +275,7 @@ impl State {
             (0x820..0xc00, 1) if !self.v3 => {
                 self.lines[(at - 0x800) as usize].target = value;
             }
+            (0xf00, 4) if !self.v3 => self.sent.push(value),
             (0xc00..0xd00, 4) => self.configure((at - 0xc00) as usize * 4, value),
             _ => panic!("write of {width} bytes at {at:#x} of a GIC"),
         }
@@ -275,7 +292,6 @@ impl State {
                 "the trigger of {} changes while it is enabled",
                 first + n
             );
-            // SGIs are edges whatever is written.
             line.edge = edge || first + n < 16;
         }
     }
@@ -388,12 +404,23 @@ pub fn redistributor_write(model: &Model, at: u64, width: usize, value: u64) {
     }
 }
 
-/// GICv3's CPU interface: what `kernel/arch` is on hardware.
-pub struct Cpu(pub Model);
+/// GICv3's CPU interfaces: what `kernel/arch` is on hardware. A thread of the test is a
+/// CPU.
+pub struct Cpu {
+    pub sim: Sim,
+    /// By CPU, with the affinity of each.
+    pub cpus: [(Model, u64); 2],
+}
+
+impl Cpu {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.cpus[self.sim.cpu()].0.state()
+    }
+}
 
 impl CpuInterface for Cpu {
     fn enable(&self) -> Result<(), Fault> {
-        let mut state = self.0.state();
+        let mut state = self.state();
         assert!(!state.asleep, "the redistributor sleeps");
         state.cpu_on = true;
         state.mask = 0xff;
@@ -401,19 +428,24 @@ impl CpuInterface for Cpu {
     }
 
     fn disable(&self) {
-        self.0.state().cpu_on = false;
+        self.state().cpu_on = false;
     }
 
     fn acknowledge(&self) -> u32 {
-        self.0.state().acknowledge()
+        self.state().acknowledge()
     }
 
     fn end(&self, intid: u32) {
-        self.0.state().end(intid);
+        self.state().end(intid);
+    }
+
+    fn send(&self, affinity: u64) {
+        let (to, _) = self.cpus.iter().find(|cpu| cpu.1 == affinity).unwrap();
+        to.pulse(0);
     }
 
     fn affinity(&self) -> u64 {
-        MPIDR
+        self.cpus[self.sim.cpu()].1
     }
 }
 

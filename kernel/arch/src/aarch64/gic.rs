@@ -89,6 +89,17 @@ impl CpuInterface for GicCpu {
         write!("S3_0_C12_C12_1", u64::from(intid)); // ICC_EOIR1_EL1
     }
 
+    fn send(&self, affinity: u64) {
+        let aff = |n: u32| affinity >> (8 * n) & 0xff;
+        // Aff3 stands above bit 32 in both (DDI 0487 §D24.2.118).
+        let aff3 = affinity >> 32 & 0xff;
+        // The CPU is a bit among the 16 of its range (RS).
+        let value = aff3 << 48 | (aff(0) / 16) << 44 | aff(2) << 32 | aff(1) << 16;
+        // SAFETY: orders, nothing more.
+        unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+        write!("S3_0_C12_C11_5", value | 1 << (aff(0) % 16)); // ICC_SGI1R_EL1
+    }
+
     fn affinity(&self) -> u64 {
         MPIDR_EL1.get() & AFFINITY
     }
