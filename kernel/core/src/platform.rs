@@ -74,6 +74,15 @@ pub trait Platform: Clone + Send + Sync + 'static {
         1
     }
 
+    /// Has up to `most` CPUs run `work` at the same time, this one among them, and returns
+    /// when all of them are back; says how many did. Only those are taken that run and
+    /// have nothing to do. Not to be called by work.
+    fn on_cpus(&self, most: usize, work: &(dyn Fn() + Sync)) -> usize {
+        let _ = most;
+        work();
+        1
+    }
+
     /// A hint in a polling loop. Simulated devices make progress here.
     fn relax(&self);
 

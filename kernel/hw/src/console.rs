@@ -24,6 +24,9 @@ const PLAIN: u8 = 0xff;
 const DEFAULT_LEVEL: u8 = 7;
 
 struct Output {
+    /// Held by the CPU that shows something, so that lines stay whole and in order. Last
+    /// words do without.
+    turn: Mutex<()>,
     ring: Mutex<Ring<KEPT>>,
     /// Lines of the ring before this have been shown.
     shown: AtomicU64,
@@ -33,6 +36,7 @@ struct Output {
 }
 
 static OUTPUT: Output = Output {
+    turn: Mutex::new(()),
     ring: Mutex::new(Ring::new()),
     shown: AtomicU64::new(0),
     console: RwLock::new(None),
@@ -124,6 +128,7 @@ pub fn current() -> Option<Arc<dyn Console>> {
 
 /// Prints text that is no log line: answers, records.
 pub fn print(text: fmt::Arguments<'_>) {
+    let _turn = OUTPUT.turn.lock();
     // Neither of the two ways to take it fails.
     let _ = Plain(&OUTPUT.console.read()).write_fmt(text);
 }
@@ -223,6 +228,7 @@ impl Log for Output {
         line.text[line.len] = b'\n';
         line.len += 1;
 
+        let _turn = self.turn.lock();
         let end = {
             let mut ring = self.ring.lock();
             ring.push(level, line.text());

@@ -1,13 +1,14 @@
 //! The machine as the shell sees it: `hw` and `arch` behind the shell's trait.
 
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 
-use mastiff_arch::{Boot, Machine};
+use mastiff_arch::{Boot, Cores, Machine};
 use mastiff_core::addr::{PAGE, PhysAddr};
 use mastiff_core::platform::{Instant, Platform};
 use mastiff_hw::frames::{Kind, frames};
-use mastiff_shell::{BootFacts, Place, System};
+use mastiff_shell::{BootFacts, Core, Place, System};
 
 /// How long an idle prompt sleeps at most: a console without an interrupt is looked
 /// at this often.
@@ -15,6 +16,7 @@ const NAP_US: u64 = 20_000;
 
 pub struct BoardConsole {
     machine: Machine,
+    cores: RefCell<Cores>,
     facts: BootFacts,
     entered: Instant,
 }
@@ -23,15 +25,23 @@ impl BoardConsole {
     pub fn new(board: &'static str, boot: &Boot) -> Self {
         Self {
             machine: boot.machine,
+            cores: RefCell::new(Cores::of(boot.machine, &boot.tree)),
             facts: BootFacts {
                 board,
                 version: env!("CARGO_PKG_VERSION"),
-                // The others stay where the firmware parked them.
                 cpus: 1,
                 parked: boot.parked,
                 el: boot.el,
             },
             entered: boot.entered,
+        }
+    }
+
+    /// Has the other CPUs come, while the boot goes on.
+    pub fn start_cores(&self) {
+        // What came from reset with us has nobody to start it, and was told of.
+        if self.facts.parked == 0 {
+            self.cores.borrow_mut().start();
         }
     }
 
@@ -66,7 +76,28 @@ impl System for BoardConsole {
     }
 
     fn facts(&self) -> BootFacts {
-        self.facts
+        let cpus = self.cpus();
+        let running = cpus.iter().filter(|cpu| cpu.number.is_some()).count();
+        // One of them does, whatever the tree says.
+        let running = running.max(1);
+        let others = cpus.len().saturating_sub(running) as u32;
+        BootFacts {
+            cpus: running as u32,
+            parked: others.max(self.facts.parked),
+            ..self.facts
+        }
+    }
+
+    fn cpus(&self) -> Vec<Core> {
+        let mut cores = self.cores.borrow_mut();
+        cores.settle();
+        let cores = cores.all().iter().map(|cpu| Core {
+            path: cpu.path.clone(),
+            affinity: cpu.affinity,
+            number: cpu.number,
+            why: cpu.why.clone(),
+        });
+        cores.collect()
     }
 
     fn instructions(&self) -> Option<u64> {

@@ -54,6 +54,7 @@ pub fn run(board: &Board, boot: Boot) -> u8 {
         "probing took {} us",
         console.machine().now().us_since(started)
     );
+    console.start_cores();
     // When the shell is done every device is down: no master outlives the kernel.
     match Shell::new(engine, &console, &args).serve(args.run.as_deref()) {
         Ending::PowerOff(status) => status,

@@ -26,4 +26,4 @@ mod system;
 mod text;
 
 pub use shell::{Ending, Shell};
-pub use system::{BootFacts, Place, System};
+pub use system::{BootFacts, Core, Place, System};

@@ -3,6 +3,7 @@
 //! capture it. Ending the machine is not among it: the shell says how it wants to
 //! end, and by then all devices are down.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -27,6 +28,8 @@ pub trait System {
     fn turn(&self, turns: u32);
     /// Microseconds since entry.
     fn uptime_us(&self) -> u64;
+    /// The CPUs that the device tree has, those that are on their way being waited for.
+    fn cpus(&self) -> Vec<Core>;
     /// Memory by use: name and bytes.
     fn memory(&self) -> Vec<(&'static str, u64)>;
     /// Memory of the kernel's own, one place for each use: no master has any business
@@ -37,6 +40,19 @@ pub trait System {
     fn peek(&self, at: PhysAddr, to: &mut [u8]) -> bool;
     /// The log so far, oldest line first.
     fn dmesg(&self, sink: &mut dyn FnMut(&str));
+}
+
+/// A CPU.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// Its node's path.
+    pub path: String,
+    /// The affinity fields of its MPIDR_EL1, if the tree tells.
+    pub affinity: Option<u64>,
+    /// Its number, if it runs.
+    pub number: Option<usize>,
+    /// Why it does not.
+    pub why: Option<String>,
 }
 
 /// A place in memory.

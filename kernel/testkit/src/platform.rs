@@ -43,6 +43,22 @@ impl Platform for Sim {
         self.machine.cpus.load(Ordering::SeqCst)
     }
 
+    fn on_cpus(&self, most: usize, work: &(dyn Fn() + Sync)) -> usize {
+        let (this, cpus) = (self.cpu(), self.cpus());
+        let others = (0..cpus).filter(|&cpu| cpu != this).take(most - 1);
+        std::thread::scope(|scope| {
+            let others = others.map(|cpu| {
+                scope.spawn(move || {
+                    self.be_cpu(cpu);
+                    work();
+                })
+            });
+            let count = others.count();
+            work();
+            1 + count
+        })
+    }
+
     fn relax(&self) {
         self.spin();
     }

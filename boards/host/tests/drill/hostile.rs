@@ -8,7 +8,7 @@ use mastiff_core::addr::PhysAddr;
 use mastiff_core::platform::{PageRequest, Pages, Platform};
 use mastiff_core::policy::Policy;
 use mastiff_shell::bootargs::BootArgs;
-use mastiff_shell::{BootFacts, Ending, Place, Shell, System};
+use mastiff_shell::{BootFacts, Core, Ending, Place, Shell, System};
 use mastiff_testkit::Sim;
 use serde_json::Value;
 
@@ -51,6 +51,9 @@ impl System for Console {
     fn turn(&self, _: u32) {}
     fn uptime_us(&self) -> u64 {
         0
+    }
+    fn cpus(&self) -> Vec<Core> {
+        Vec::new()
     }
     fn memory(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

@@ -65,7 +65,7 @@ fn callers(frame: u64) -> impl Iterator<Item = u64> {
 
 /// The next record's address and the return address in the record at `frame`.
 fn record(frame: u64) -> Option<(u64, u64)> {
-    let on_a_stack = image::stacks()
+    let on_a_stack = image::own_stacks()
         .iter()
         .any(|stack| stack.memory.contains(&frame) && stack.memory.end - frame >= 16);
     if !on_a_stack || !frame.is_multiple_of(16) {

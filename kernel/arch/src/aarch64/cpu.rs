@@ -3,11 +3,13 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use aarch64_cpu::registers::MPIDR_EL1;
 use mastiff_core::cpu_interface::{Cpu, CpuInterface, WakeTimer};
 use mastiff_core::platform::{Barrier, MAX_CPUS};
 use mastiff_dt::Tree;
+use tock_registers::interfaces::Readable;
 
-use super::gic::GicCpu;
+use super::gic::{AFFINITY, GicCpu};
 use super::timer::CpuTimer;
 
 /// The CPU that this runs on, for boards' lists of drivers.
@@ -42,8 +44,9 @@ pub(crate) fn count() -> usize {
 /// Counts the CPUs that the tree has once, before
 /// anybody asks.
 pub(crate) fn count_in(tree: &Tree) {
-    let count = tree.cpus().count();
-    COUNT.store(count.clamp(1, MAX_CPUS), Ordering::Relaxed);
+    let own = MPIDR_EL1.get() & AFFINITY;
+    let others = tree.cpus().filter(|cpu| cpu.affinity() != Ok(own)).count();
+    COUNT.store((1 + others).min(MAX_CPUS), Ordering::Relaxed);
 }
 
 /// PSTATE.I, in DAIF as in SPSR.
@@ -73,6 +76,18 @@ pub(crate) fn unmask_errors() {
 pub(crate) fn wait_for_interrupt() {
     // SAFETY: completes what was written before and then waits.
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Waits for what [`send_event`] sends, or something else that ends the wait.
+pub(crate) fn wait_for_event() {
+    // SAFETY: waits, nothing more.
+    unsafe { asm!("wfe", options(nostack, preserves_flags)) };
+}
+
+/// Ends the waits for events of all CPUs, which then see what was stored before.
+pub(crate) fn send_event() {
+    // SAFETY: completes what was written before, and wakes.
+    unsafe { asm!("dsb ishst", "sev", options(nostack, preserves_flags)) };
 }
 
 /// Waits for ever.

@@ -3,10 +3,12 @@
 use core::arch::global_asm;
 use core::fmt;
 
+use mastiff_core::platform::MAX_CPUS;
+
 use super::{cpu, machine, memory, report, semihosting};
 use crate::esr::Syndrome;
 
-global_asm!(include_str!("vectors.S"), exception = sym exception);
+global_asm!(include_str!("vectors.S"), exception = sym exception, cpus = const MAX_CPUS);
 
 /// The state that an exception interrupted, as vectors.S leaves it.
 #[repr(C)]

@@ -1,6 +1,8 @@
 //! PSCI, through the conduit that the tree names (Arm DEN 0022; Devicetree binding
 //! `arm/psci`).
 
+use alloc::format;
+use alloc::string::String;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use log::warn;
@@ -31,6 +33,35 @@ pub(crate) fn find(tree: &Tree) {
         }
     };
     CONDUIT.store(conduit, Ordering::Relaxed);
+}
+
+/// Whether there is PSCI.
+pub(crate) fn is_there() -> bool {
+    CONDUIT.load(Ordering::Relaxed) != NONE
+}
+
+/// Has the CPU of that affinity begin at `entry`, with `argument` in x0.
+pub(crate) fn power_on(affinity: u64, entry: u64, argument: u64) -> Result<(), String> {
+    let called = match CONDUIT.load(Ordering::Relaxed) {
+        HVC => psci::cpu_on::<Hvc>(affinity, entry, argument),
+        SMC => psci::cpu_on::<Smc>(affinity, entry, argument),
+        _ => return Err("there is no PSCI to start it".into()),
+    };
+    called.map_err(|error| format!("PSCI CPU_ON: {error} ({})", i64::from(error)))
+}
+
+/// What PSCI says of the CPU of that affinity.
+pub(crate) fn affinity_info(affinity: u64) -> String {
+    let level = psci::LowestAffinityLevel::All;
+    let answer = match CONDUIT.load(Ordering::Relaxed) {
+        HVC => psci::affinity_info::<Hvc>(affinity, level),
+        SMC => psci::affinity_info::<Smc>(affinity, level),
+        _ => return "no PSCI".into(),
+    };
+    match answer {
+        Ok(state) => format!("{state:?}"),
+        Err(error) => format!("{error}"),
+    }
 }
 
 /// Switches the power off; returns if that does not work.

@@ -15,7 +15,7 @@ const EOI_MODE: u64 = 1 << 1;
 /// Lets every priority through.
 const LOWEST_PRIORITY: u64 = 0xff;
 /// The affinity fields of MPIDR_EL1.
-const AFFINITY: u64 = 0xff_00ff_ffff;
+pub(crate) const AFFINITY: u64 = 0xff_00ff_ffff;
 
 macro_rules! read {
     ($register:literal) => {{

@@ -2,7 +2,9 @@
 
 use core::ops::Range;
 
-use mastiff_core::addr::{PhysAddr, PhysRange};
+use mastiff_core::addr::{PAGE, PhysAddr, PhysRange};
+
+use super::cpu;
 
 macro_rules! symbols {
     ($($name:ident),* $(,)?) => {
@@ -20,7 +22,7 @@ symbols! {
     image_base, rodata_start, data_start, bss_start, data_end,
     main_guard, main_stack, main_stack_end,
     exception_guard, exception_stack, exception_stack_end,
-    nested_guard, nested_stack, nested_stack_end,
+    nested_guard, nested_stack, nested_stack_end, cpu_stacks_start, cpu_stacks_end,
     tables_start, tables_end, heap_start, heap_end,
 }
 
@@ -50,7 +52,42 @@ pub(crate) struct Stack {
     pub(crate) memory: Range<u64>,
 }
 
-/// All of them.
+/// What those of a CPU beside the first take, guards included, by [`stacks`]' order.
+const CPU_STACKS: [u64; 3] = [64 << 10, 16 << 10, 16 << 10];
+const STRIDE: u64 = CPU_STACKS[0] + CPU_STACKS[1] + CPU_STACKS[2] + 3 * PAGE;
+
+/// The stacks of CPU `number`, which is not the first. They are mapped when it is
+/// started.
+pub(crate) fn cpu_stacks(number: usize) -> [Stack; 3] {
+    let mut at = cpu_stacks_start() + (number as u64 - 1) * STRIDE;
+    assert!(
+        at + STRIDE <= cpu_stacks_end(),
+        "no stacks for CPU {number}"
+    );
+    let [main, exception, nested] = stacks().map(|stack| stack.name);
+    let mut index = 0;
+    [main, exception, nested].map(|name| {
+        let memory = at + PAGE..at + PAGE + CPU_STACKS[index];
+        let guard = at..memory.start;
+        at = memory.end;
+        index += 1;
+        Stack {
+            name,
+            guard,
+            memory,
+        }
+    })
+}
+
+/// The stacks of the CPU that calls.
+pub(crate) fn own_stacks() -> [Stack; 3] {
+    match cpu::number() {
+        0 => stacks(),
+        number => cpu_stacks(number),
+    }
+}
+
+/// Those of the first CPU.
 pub(crate) fn stacks() -> [Stack; 3] {
     [
         Stack {

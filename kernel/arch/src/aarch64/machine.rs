@@ -1,18 +1,19 @@
 //! The machine as the core and the drivers see it.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use mastiff_core::addr::{PhysAddr, PhysRange};
 use mastiff_core::error::Fault;
 use mastiff_core::irq::IrqHub;
-use mastiff_core::platform::{Barrier, Instant, PageRequest, Platform};
+use mastiff_core::platform::{Barrier, Instant, MAX_CPUS, PageRequest, Platform};
 use mastiff_hw::frames::{Frames, frames};
 use mastiff_hw::tables::Tables;
 use mastiff_hw::{Pages, Window};
 use mastiff_pgtable::{Kind, TableMem};
 use spin::Once;
 
-use super::{counter, cpu, mmu, report, timer};
+use super::{cores, counter, cpu, mmu, report, timer};
 
 /// The machine that this runs on. There is one, so a value is nothing but the right
 /// to use it, and the way to its memory; it is made once that is set up.
@@ -23,10 +24,41 @@ pub struct Machine {
 
 static HUB: Once<Arc<IrqHub>> = Once::new();
 
+/// CPUs that sleep until something is served, a bit each: an interrupt is taken by one
+/// CPU and may be what another waits for.
+static SLEEPERS: AtomicU32 = AtomicU32::new(0);
+
 /// Serves an interrupt's top half. Exception context. Says whether the interrupt
 /// could be asked for; if not it is still signalled.
 pub(crate) fn take_interrupt() -> bool {
-    HUB.get().is_some_and(|hub| hub.take())
+    cores::stop_if_told();
+    let Some(hub) = HUB.get() else { return false };
+    let taken = hub.take();
+    // What was noted is seen by who goes to sleep from here on.
+    fence(Ordering::SeqCst);
+    let others = SLEEPERS.load(Ordering::Relaxed) & !(1 << cpu::number());
+    if others != 0 && hub.is_pending() {
+        wake(others);
+    }
+    taken
+}
+
+/// Has CPU `number` look up from its sleep. Any context.
+pub(crate) fn nudge(number: usize) {
+    if let Some(hub) = HUB.get() {
+        hub.nudge(number);
+    }
+}
+
+/// Has all CPUs that sleep until a deadline look up: they may not be able to any more.
+pub(crate) fn wake_sleepers() {
+    wake(SLEEPERS.load(Ordering::SeqCst));
+}
+
+fn wake(which: u32) {
+    (0..MAX_CPUS)
+        .filter(|number| which & 1 << number != 0)
+        .for_each(nudge);
 }
 
 impl Machine {
@@ -37,6 +69,11 @@ impl Machine {
         cpu::unmask_interrupts();
         let frames = frames().expect("memory is set up before there is a machine");
         Self { frames }
+    }
+
+    /// The machine, once there is one.
+    pub(crate) fn get() -> Option<Self> {
+        Some(Self { frames: frames()? })
     }
 
     #[inline]
@@ -68,17 +105,25 @@ impl Platform for Machine {
         cpu::count()
     }
 
+    fn on_cpus(&self, most: usize, work: &(dyn Fn() + Sync)) -> usize {
+        cores::run(self, most, work)
+    }
+
     fn relax(&self) {
         core::hint::spin_loop();
     }
 
     fn sleep(&self, deadline: Instant) {
+        let number = cpu::number();
         cpu::mask_interrupts();
+        SLEEPERS.fetch_or(1 << number, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // Masked, none can come between the look and the wait; a pending one ends
         // the wait all the same.
-        if !self.irqs().is_pending() {
+        if !self.irqs().is_pending() && self.irqs().wakes(number) {
             timer::wait_until(deadline);
         }
+        SLEEPERS.fetch_and(!(1 << number), Ordering::SeqCst);
         cpu::unmask_interrupts();
     }
 

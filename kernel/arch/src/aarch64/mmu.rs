@@ -51,7 +51,8 @@ const fn kernel(access: Access, exec: Exec, memory: Memory) -> Attrs {
     }
 }
 
-/// The address space.
+/// The address space, of all CPUs. Nothing is ever unmapped, so none of them has to be
+/// told to forget anything.
 pub(crate) struct Space {
     tables: PageTable<CpuTables>,
     /// Page numbers that are mapped as registers.
@@ -160,6 +161,14 @@ impl Space {
 pub(crate) fn map_ram(frames: Range<u64>) -> Result<(), MapError> {
     match SPACE.lock().as_ref() {
         Some(space) => space.map(frames.start * PAGE..frames.end * PAGE, DATA),
+        None => Ok(()),
+    }
+}
+
+/// Maps a stack of the image.
+pub(crate) fn map_stack(memory: Range<u64>) -> Result<(), MapError> {
+    match SPACE.lock().as_ref() {
+        Some(space) => space.map(memory, DATA),
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 mod backtrace;
 mod boot;
+mod cores;
 mod counter;
 mod cpu;
 mod cpu_tables;
@@ -23,6 +24,7 @@ mod semihosting;
 mod timer;
 
 pub use boot::{Boot, heap_usage};
+pub use cores::{Cores, CpuInfo, online};
 pub use counter::{insn_retired, turn};
 pub use cpu::ThisCpu;
 pub use exit::{exit, reboot};

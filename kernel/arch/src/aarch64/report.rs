@@ -10,7 +10,7 @@ use spin::Mutex;
 
 use super::emergency::Writer;
 use super::exception::Frame;
-use super::{backtrace, cpu, emergency, exit, firmware, image, mmu, semihosting};
+use super::{backtrace, cores, cpu, emergency, exit, firmware, image, mmu, semihosting};
 
 /// The longest device name that is kept.
 const NAME: usize = 128;
@@ -27,6 +27,10 @@ static AT_WORK: Mutex<Work> = Mutex::new(Work {
     len: 0,
     driver: None,
 });
+
+/// The CPU that reports.
+static REPORTER: AtomicU8 = AtomicU8::new(NOBODY);
+const NOBODY: u8 = u8::MAX;
 
 /// How often the last words were begun.
 static STAGE: AtomicU8 = AtomicU8::new(0);
@@ -56,9 +60,27 @@ fn write_work(out: &mut Writer) -> fmt::Result {
     }
 }
 
+/// Returns on the CPU that crashes first, with the others stopped.
+fn be_the_one() {
+    let this = cpu::number() as u8;
+    let order = (Ordering::AcqRel, Ordering::Acquire);
+    match REPORTER.compare_exchange(NOBODY, this, order.0, order.1) {
+        Ok(_) => cores::stop_others(),
+        Err(first) if first == this => {}
+        // It stops the others in a moment, and this one too.
+        Err(_) => loop {
+            cores::stop_if_told();
+            core::hint::spin_loop();
+        },
+    }
+}
+
 /// Reports through `say`, then ends the machine.
 fn last_words(frame_pointer: u64, say: impl FnOnce(&mut Writer) -> fmt::Result) -> ! {
     cpu::mask_interrupts();
+    if mmu::is_on() {
+        be_the_one();
+    }
     // Not one access: nothing comes between, and exclusives need the MMU on.
     let stage = STAGE.load(Ordering::Relaxed);
     STAGE.store(stage.saturating_add(1), Ordering::Relaxed);
@@ -73,6 +95,9 @@ fn last_words(frame_pointer: u64, say: impl FnOnce(&mut Writer) -> fmt::Result) 
     if stage < 2 {
         // The writer does not fail; a broken `Display` must not keep the rest.
         let _ = say(&mut Writer);
+        if cpu::count() > 1 {
+            let _ = writeln!(Writer, "on CPU {}", cpu::number());
+        }
         let _ = write_work(&mut Writer);
         let _ = backtrace::write(&mut Writer, frame_pointer);
         exit::show_rest();
@@ -101,7 +126,7 @@ pub(crate) fn exception(frame: &Frame, what: &dyn fmt::Display) -> ! {
             frame.spsr,
             frame.sp
         )?;
-        for stack in image::stacks() {
+        for stack in image::own_stacks() {
             if syndrome.has_address() && stack.guard.contains(&frame.far) {
                 writeln!(out, "stack overflow: {} stack", stack.name)?;
             }

@@ -12,7 +12,7 @@ use mastiff_core::platform::Instant;
 use mastiff_dt::Tree;
 use tock_registers::interfaces::{Readable, Writeable};
 
-use super::cpu;
+use super::{cpu, machine};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 /// What the Arm ARM recommends and newer CPUs have: taken where nobody says.
@@ -67,6 +67,11 @@ pub(crate) fn now() -> Instant {
     Instant(scaled(ticks, &TO_NANOSECONDS))
 }
 
+/// Takes the timer over on a CPU that starts: firmware may have left it on.
+pub(crate) fn arrive() {
+    CpuTimer.quiet();
+}
+
 /// Waits for an interrupt, until `deadline` at the latest; at once where the timer
 /// could not wake us. Interrupts are masked.
 pub(crate) fn wait_until(deadline: Instant) {
@@ -92,6 +97,9 @@ impl WakeTimer for CpuTimer {
     }
 
     fn ready(&self, ready: bool) {
-        WAKES.store(ready, Ordering::Relaxed);
+        WAKES.store(ready, Ordering::SeqCst);
+        if !ready {
+            machine::wake_sleepers();
+        }
     }
 }

@@ -24,7 +24,12 @@
     msr     tpidr_el0, x0           // not in use: there is no user
     mov     x0, sp
     msr     tpidrro_el0, x0
-    adrp    x0, nested_stack_end
+    mov     sp, x1                  // x1's place while it is needed
+    mrs     x1, tpidr_el1           // the CPU's number
+    adrp    x0, nested_stacks
+    add     x0, x0, :lo12:nested_stacks
+    ldr     x0, [x0, x1, lsl #3]
+    mov     x1, sp
     mov     sp, x0
     mrs     x0, tpidr_el0
     sub     sp, sp, #FRAME
@@ -33,6 +38,14 @@
     mov     x0, #\number
     b       save
 .endm
+
+// By CPU, where its third stack ends.
+.section .data.nested_stacks, "aw"
+.balign 8
+.global nested_stacks
+nested_stacks:
+    .quad   nested_stack_end
+    .fill   {cpus} - 1, 8, 0
 
 .section .text.vectors, "ax"
 .balign 2048

@@ -6,12 +6,29 @@ use mastiff_core::platform::{Platform, wait};
 
 use super::{Failure, number};
 use crate::bench;
-use crate::records::{IrqRecord, LogRecord, MemoryRecord, Record, UptimeRecord};
+use crate::records::{CpuRecord, IrqRecord, LogRecord, MemoryRecord, Record, UptimeRecord};
 use crate::shell::{Ending, Shell};
 use crate::text::plain;
 
 /// The longest `sleep`.
 const LONGEST_MS: u64 = 60_000;
+
+pub fn cpus<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    _: &[&str],
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    let cpus = shell.system.cpus().into_iter();
+    out.extend(cpus.map(|cpu| {
+        Record::Cpu(CpuRecord {
+            cpu: cpu.path,
+            number: cpu.number,
+            affinity: cpu.affinity,
+            why: cpu.why,
+        })
+    }));
+    Ok(())
+}
 
 pub fn irqs<P: Platform>(
     shell: &mut Shell<'_, P>,

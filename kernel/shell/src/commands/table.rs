@@ -325,7 +325,7 @@ fn masters<P: Platform>() -> [Command<P>; 5] {
     ]
 }
 
-fn machine<P: Platform>() -> [Command<P>; 11] {
+fn machine<P: Platform>() -> [Command<P>; 12] {
     [
         Command::new(
             "clocks",
@@ -339,6 +339,15 @@ fn machine<P: Platform>() -> [Command<P>; 11] {
              not suspended. Those that cannot be switched count their users all the same.",
         )
         .nothing("no clocks, and nothing else that is switched"),
+        Command::new(
+            "cpus",
+            "",
+            (0, 0),
+            machine::cpus,
+            "the CPUs, and which of them run",
+        )
+        .more("The first one boots; the others are started by PSCI.")
+        .nothing("the device tree has no CPUs"),
         Command::new(
             "irqs",
             "",

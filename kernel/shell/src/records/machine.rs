@@ -31,6 +31,19 @@ pub struct BootRecord {
     pub failed: usize,
 }
 
+/// One CPU of the device tree.
+#[derive(Clone, Debug, Serialize)]
+pub struct CpuRecord {
+    /// Its node's path.
+    pub cpu: String,
+    /// Its number, if it runs.
+    pub number: Option<usize>,
+    /// The affinity fields of its MPIDR_EL1.
+    pub affinity: Option<u64>,
+    /// Why it does not run.
+    pub why: Option<String>,
+}
+
 /// One interrupt.
 #[derive(Clone, Debug, Serialize)]
 pub struct IrqRecord {

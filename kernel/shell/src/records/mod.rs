@@ -24,7 +24,8 @@ pub use iommu::{
 };
 pub use isolation::{IsolationRecord, Reach};
 pub use machine::{
-    BootRecord, CommandRecord, IrqRecord, LogRecord, MemoryRecord, StepRecord, UptimeRecord,
+    BootRecord, CommandRecord, CpuRecord, IrqRecord, LogRecord, MemoryRecord, StepRecord,
+    UptimeRecord,
 };
 pub use supply::SwitchRecord;
 
@@ -85,6 +86,8 @@ pub enum Record {
     Data(DataRecord),
     /// What is switched on and off for others.
     Switch(SwitchRecord),
+    /// One CPU.
+    Cpu(CpuRecord),
     /// One interrupt.
     Irq(IrqRecord),
     /// Memory in one use.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::View;
 use super::format::{count, dump, size};
 use crate::records::{
-    BenchRecord, BootRecord, CommandRecord, DataRecord, DmaRecord, IrqRecord, LogRecord,
+    BenchRecord, BootRecord, CommandRecord, CpuRecord, DataRecord, DmaRecord, IrqRecord, LogRecord,
     MemoryRecord, SpaceRecord, StepRecord, UptimeRecord,
 };
 
@@ -128,6 +128,19 @@ pub fn data(record: &DataRecord) -> View {
     }
     text.push_str(&dump(record.at, &record.data));
     View::Lines(text)
+}
+
+pub fn cpu(record: &CpuRecord) -> View {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    View::Row(
+        &["cpu", "number", "affinity", "why not"],
+        Vec::from([
+            record.cpu.clone(),
+            or_dash(record.number.map(|number| format!("{number}"))),
+            or_dash(record.affinity.map(|affinity| format!("{affinity:#x}"))),
+            or_dash(record.why.clone()),
+        ]),
+    )
 }
 
 pub fn irq(record: &IrqRecord) -> View {

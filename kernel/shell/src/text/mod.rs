@@ -88,6 +88,7 @@ fn view(record: &Record) -> View {
         Record::Storm(storm) => hostile::storm(storm),
         Record::Data(data) => machine::data(data),
         Record::Switch(switch) => supply::switch(switch),
+        Record::Cpu(cpu) => machine::cpu(cpu),
         Record::Irq(irq) => machine::irq(irq),
         Record::Memory(memory) => machine::memory(memory),
         Record::Log(log) => machine::log(log),

@@ -22,7 +22,7 @@ use mastiff_core::supply::{AlwaysOn, Switch};
 use mastiff_dt::build::TreeBuilder;
 use mastiff_dt::{InterruptSpec, NodeId, PropError, SupplierClass};
 use mastiff_shell::bootargs::BootArgs;
-use mastiff_shell::{BootFacts, Ending, Place, Shell, System};
+use mastiff_shell::{BootFacts, Core, Ending, Place, Shell, System};
 use mastiff_testkit::Sim;
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
@@ -102,6 +102,17 @@ impl System for Console {
     }
     fn uptime_us(&self) -> u64 {
         1_000_002
+    }
+    fn cpus(&self) -> Vec<Core> {
+        let cpu = |number: Option<usize>, affinity: u64| Core {
+            path: format!("/cpus/cpu@{affinity:x}"),
+            affinity: Some(affinity),
+            number,
+            why: number
+                .is_none()
+                .then(|| "there is no PSCI to start it".into()),
+        };
+        vec![cpu(Some(0), 0), cpu(None, 0x101)]
     }
     fn memory(&self) -> Vec<(&'static str, u64)> {
         vec![("free", 3 << 29), ("quarantined", 0)]
