@@ -14,6 +14,7 @@ use mastiff_testkit::trace::Event;
 use proptest::prelude::*;
 
 use crate::bench::{BASE, Bench, NAME, Wiring, map};
+use crate::said::complaints;
 
 fn variants() -> Vec<Features> {
     vec![
@@ -324,7 +325,8 @@ fn it_waits_for_hardware_that_takes_its_time() {
 
 #[test]
 fn the_tree_decides_whether_it_snoops() {
-    for (tree, idr) in [(true, false), (false, true)] {
+    let both = [true, false].map(|tree| [(tree, true), (tree, false)]);
+    for (tree, idr) in both.concat() {
         let features = Features {
             coherent: idr,
             ..Features::virt()
@@ -333,7 +335,13 @@ fn the_tree_decides_whether_it_snoops() {
             coherent: tree,
             ..Wiring::of(&features)
         };
-        let bench = Bench::wired(features, wiring, |_, _| {});
+        let mut bench = None;
+        let told = complaints(|| bench = Some(Bench::wired(features, wiring, |_, _| {})));
+        let bench = bench.unwrap();
+        let differ = told
+            .iter()
+            .filter(|line| line.contains("IDR0.COHACC says that they are"));
+        assert_eq!(differ.count(), usize::from(tree != idr), "{told:?}");
         let domain = bench.attached(8);
         let pages = bench.pages(1, 5);
         map(&domain, 0, &pages);

@@ -14,6 +14,7 @@ mod lifetime;
 mod messages;
 mod nested;
 mod order;
+mod said;
 mod stage2;
 mod substreams;
 mod suspend;
