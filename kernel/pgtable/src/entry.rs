@@ -128,14 +128,9 @@ pub(crate) const fn child(raw: u64) -> Option<u64> {
     }
 }
 
-/// Likewise, if every walker is sure to see it.
-#[inline]
-pub(crate) const fn published_child(raw: u64) -> Option<u64> {
-    if raw & (TYPE | PUBLISHED) == TABLE_OR_PAGE | PUBLISHED {
-        Some(raw & ADDRESS & !TYPE_AND_IGNORED)
-    } else {
-        None
-    }
+/// Whether every walker is sure to see the entry of a table.
+pub(crate) const fn is_published(raw: u64) -> bool {
+    raw & PUBLISHED != 0
 }
 
 /// Bits [11:0] of a table descriptor: type and ignored ones.

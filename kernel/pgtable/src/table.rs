@@ -364,7 +364,7 @@ impl<M: TableMem> PageTable<M> {
     /// The table that the entry `raw` at `at[index]` points to, published.
     pub(crate) fn child(&self, at: u64, index: usize, raw: u64) -> Option<u64> {
         let child = entry::child(raw)?;
-        if entry::published_child(raw).is_none() {
+        if !entry::is_published(raw) {
             self.publish_table(at, index, raw);
         }
         Some(child)
