@@ -411,6 +411,40 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn words_say_what_there_is() {
+        let of = |change: fn(&mut Features)| {
+            let mut features = qemu();
+            change(&mut features);
+            features.words().join(", ")
+        };
+        assert_eq!(
+            of(|_| {}),
+            "SMMUv3.1, stage 1, on stage 2 where nested, 16-bit StreamIDs, 16-bit ASIDs, \
+             44-bit output, 2-level stream table, coherent walks, range invalidation"
+        );
+        let bare = |features: &mut Features| {
+            (features.stage2, features.coherent, features.ranges) = (false, false, false);
+            (features.two_level, features.substream_bits) = (false, 5);
+        };
+        assert_eq!(
+            of(bare),
+            "SMMUv3.1, stage 1, 16-bit StreamIDs, 16-bit ASIDs, 44-bit output, \
+             5-bit SubstreamIDs, linear stream table, walks that do not snoop, \
+             invalidation by page"
+        );
+        // Without stage 1 nothing is told of it.
+        let below = of(|features| (features.stage1, features.substream_bits) = (false, 5));
+        assert!(
+            below.contains("stage 2, 16-bit StreamIDs, 16-bit VMIDs"),
+            "{below}"
+        );
+        assert!(
+            !below.contains("Substream") && !below.contains("ASID"),
+            "{below}"
+        );
+    }
+
+    #[test]
     fn the_granule_is_the_one_wanted_or_the_smallest() {
         let of = |granules, wanted| {
             let features = Features { granules, ..qemu() };

@@ -57,6 +57,28 @@ fn a_run_that_is_seen_to_be_taken_is_not_begun() {
 }
 
 #[test]
+fn another_s_page_in_the_midst_of_two_tables_is_not_taken_for_a_table() {
+    let mem = TestMem::new(Granule::K4);
+    let rival = Rival::new(&mem);
+    let table = PageTable::new(&rival, k4(39)).unwrap();
+    let first = 2 * MIB - 4 * PAGE;
+    // Both tables are there, and this is what a page looks like.
+    table.map(first, GIB + first, 8 * PAGE, DMA).unwrap();
+    let page = table.walk(first).end().unwrap().raw;
+    unmap(&table, first, 8 * PAGE).unwrap();
+    // It comes when the first of the range is put, and everything was seen to be free.
+    rival.ahead.set(1);
+    rival.strike(1, page);
+    let result = table.map(first, GIB + first, 8 * PAGE, DMA);
+    let va = first + PAGE;
+    assert_eq!(result, Err(MapError::Occupied { va }));
+    for page in 0..8 {
+        let found = table.translate(first + page * PAGE).map(|(pa, ..)| pa);
+        assert_eq!(found, (page == 1).then_some(GIB + first));
+    }
+}
+
+#[test]
 fn a_table_behind_a_group_is_filled() {
     let mem = TestMem::new(Granule::K4);
     let table = PageTable::new(&mem, k4(39)).unwrap();

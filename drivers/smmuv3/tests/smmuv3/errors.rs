@@ -5,9 +5,12 @@ use mastiff_core::dma::ToDevice;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Pages;
 use mastiff_testkit::bus::BusError;
+use mastiff_testkit::inject::Step;
 use mastiff_testkit::smmu::{Features, Trouble};
+use mastiff_testkit::trace::Event;
 
-use crate::bench::{Bench, NAME, map, map_at, with_capability};
+use crate::bench::{BASE, Bench, NAME, map, map_at, with_capability};
+use crate::said::complaints;
 
 #[test]
 fn s29_an_illegal_command_is_skipped_and_its_caller_told() {
@@ -212,13 +215,71 @@ fn an_attachment_that_fails_is_undone_where_that_can_be() {
 }
 
 #[test]
+fn each_global_error_is_told_by_its_name() {
+    let bench = Bench::virt();
+    let domain = bench.attached(8);
+    for (trouble, name) in [
+        (Trouble::EventAbort, "EVENTQ_ABT_ERR"),
+        (Trouble::IllegalCommand, "CMDQ_ERR"),
+    ] {
+        bench.model().make(trouble);
+        let told = complaints(|| {
+            bench.read(8, 0).unwrap_err();
+            bench.serve();
+            assert_eq!(domain.attach(StreamId(9)).is_err(), name == "CMDQ_ERR");
+            bench.iommu().block(StreamId(9)).unwrap();
+        });
+        let error = format!("global error: {name}");
+        assert!(told.iter().any(|line| line.contains(&error)), "{told:?}");
+    }
+}
+
+#[test]
+fn errors_that_there_are_not_end_nothing() {
+    // GERROR or GERRORN reads as all ones once, as a bus does when it is disturbed.
+    let mut disturbed = Vec::new();
+    for n in 0..8 {
+        let bench = Bench::slow(Features::virt(), 40);
+        let domain = bench.attached(8);
+        map(&domain, 0, &bench.pages(1, 1));
+        bench.sim.trace().start();
+        bench.sim.inject().fail(Step::Read, n);
+        let unmapped = domain.unmap(Iova(0), PAGE);
+        bench.sim.inject().disarm(Step::Read);
+        let trace = bench.sim.trace().stop();
+        let garbage = trace.iter().find_map(|event| match event {
+            Event::Read { pa, value } if *value == u64::from(u32::MAX) => Some(pa - BASE),
+            _ => None,
+        });
+        let Some(register @ (0x60 | 0x64)) = garbage else {
+            continue;
+        };
+        disturbed.push(register);
+        assert_eq!(unmapped, Ok(()), "{register:#x}");
+        assert_eq!(bench.iommu().status().errors, 0);
+        domain.attach(StreamId(9)).unwrap();
+    }
+    disturbed.sort_unstable();
+    disturbed.dedup();
+    assert_eq!(disturbed, [0x60, 0x64]);
+}
+
+#[test]
 fn service_failure_ends_it() {
     let mut bench = Bench::virt();
     let domain = bench.attached(8);
     let pages = bench.pages(1, 1);
     map(&domain, 0, &pages);
     bench.model().make(Trouble::ServiceFailure);
-    bench.serve();
+    let told = complaints(|| drop(bench.iommu().status())).join("\n");
+    for said in [
+        "global error: SFM_ERR",
+        "it failed and no longer takes commands",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
+    bench.sim.advance_us(10);
+    assert_eq!(bench.register(0x24), 0, "CR0ACK");
     assert_eq!(bench.read(8, 0), Err(BusError::Aborted));
     let fault = domain.unmap(Iova(0), PAGE).unwrap_err();
     assert!(fault.to_string().contains("failed"), "{fault}");

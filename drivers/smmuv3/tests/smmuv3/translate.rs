@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
 use mastiff_core::dma::ToDevice;
 use mastiff_core::error::Fault;
-use mastiff_core::iommu::Permission;
+use mastiff_core::iommu::{Hint, Permission};
 use mastiff_core::platform::{PageRequest, Pages, Platform};
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::smmu::Features;
@@ -153,6 +153,15 @@ fn loans_of_pages_come_and_go_with_and_without_coherency() {
             assert_eq!(bench.read(STREAM, at), ABORTED, "coherent: {coherent}");
         }
     }
+}
+
+#[test]
+fn a_list_of_nothing_is_unmapped() {
+    let bench = Bench::virt();
+    let domain = bench.attached(STREAM);
+    let before = bench.consumed();
+    assert_eq!(domain.unmap_list(Hint::default(), Iova(0), 0, PAGE), Ok(()));
+    assert_eq!(bench.consumed(), before);
 }
 
 #[test]
