@@ -5,13 +5,13 @@
 BOARD ?= qemu-virt
 # What scripts/qemu and scripts/test read.
 variables := BOARD VIA QEMU SMP MEM DISK DISK_WRITE DTB OVERLAYS BOOTARGS RUN \
-	MACHINE CPU DEVICES QEMU_ARGS TIMEOUT KERNEL
+	MACHINE CPU DEVICES QEMU_ARGS TIMEOUT KERNEL LAB
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables of run and test: $(wordlist 1,11,$(variables))"
-	@echo "$(wordlist 12,99,$(variables)); scripts/qemu --help explains them."
+	@echo "$(wordlist 12,99,$(variables)); scripts/qemu --help and docs/lab.md explain them."
 	@echo
 	@echo "[1] if make can load objects and there is a cc; else 2 stands for every failure,"
 	@echo "and scripts/qemu is what ends with the firmware's status."
@@ -28,7 +28,7 @@ run: .boot
 	$(if $(filter-out 0,$(boot_status)),$(exit $(boot_status)))
 	@exit $(boot_status)
 
-test: ## host tests, then boot tests on QEMU
+test: ## host tests, then boot tests on QEMU; LAB=boards/NAME/lab.yaml: in a lab
 	@scripts/test
 
 test-all: ## the same, and what takes long: the matrix of machines, releases

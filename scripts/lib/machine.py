@@ -73,10 +73,15 @@ def qemu_binary(boot):
     return found
 
 
+def noise(size):
+    """Bytes for a disk: the same ones on every machine."""
+    return random.Random("mastiff").randbytes(size)
+
+
 def generated_disk():
-    """The disk of a boot that was given none: the same bytes on every machine."""
+    """The disk of a boot that was given none."""
     if not GENERATED.exists() or GENERATED.stat().st_size != GENERATED_SIZE:
-        replace_file(GENERATED, random.Random("mastiff").randbytes(GENERATED_SIZE))
+        replace_file(GENERATED, noise(GENERATED_SIZE))
     return GENERATED
 
 

@@ -25,7 +25,7 @@ EDU_STREAM = 0x10
 CHOSEN = {name: os.environ.pop(name.upper(), "") for name in ("smp", "mem", "cpu", "qemu_args")}
 TIMEOUT = float(os.environ.pop("TIMEOUT", "") or 120)
 for subject in ("DISK", "DISK_WRITE", "DEVICES", "DTB", "OVERLAYS", "BOOTARGS", "RUN", "MACHINE", "BOARD", "VIA",
-                "KERNEL", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+                "KERNEL", "LAB", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(subject, None)
 
 
@@ -37,6 +37,10 @@ class Booted:
         self.lines = self.text.splitlines()
         self.messages = messages
         self.status = status
+
+    def show(self):
+        """Prints it, for pytest to show where a test fails. Devices without a driver are noise."""
+        print("\n".join(line for line in self.lines if '"state":"unclaimed"' not in line))
 
     def records(self, kind):
         """The records of a kind, in the order they were printed."""
@@ -70,12 +74,13 @@ class Booted:
 
 
 class Bench:
-    """Starts boots, one at a time, on labgrid's target."""
+    """Starts boots, one at a time, on QEMUs that labgrid's target describes."""
 
     def __init__(self, target, disk):
         self.target = target
         self.disk = disk
         self.driver = target.get_driver("BoundedQEMUDriver", activate=False)
+        self.board = target.env.config.get_option("board")
         target.env.config.data["tools"]["qemu"] = find_qemu()
         self.given = {name: getattr(self.driver, name) for name in ("machine", "cpu", "memory", "kernel")}
 
@@ -88,8 +93,8 @@ class Bench:
             options = {"disk": self.disk, **options}
         if not {"board", "via"} & options.keys():
             # Labgrid's environment says what boards and ways have in board.toml.
-            options = {"machine": self.given["machine"], "cpu": self.given["cpu"],
-                       "mem": self.given["memory"], **options}
+            options = {"board": self.board, "machine": self.given["machine"],
+                       "cpu": self.given["cpu"], "mem": self.given["memory"], **options}
         if records:
             bootargs = f"report=json {bootargs}".strip()
         boot = machine.Boot(bootargs=bootargs, dtb=dtb, **options)
@@ -121,8 +126,7 @@ class Bench:
             booted = Booted(bytes(self.driver.transcript), self.driver.messages, status)
         finally:
             self.target.deactivate(self.driver)
-        # pytest shows it where a test fails; devices without a driver are noise.
-        print("\n".join(line for line in booted.lines if '"state":"unclaimed"' not in line))
+        booted.show()
         assert status is not None, f"no end within {timeout} s; the last lines: {booted.lines[-5:]}"
         return booted
 

@@ -9,7 +9,7 @@ from bench import IMAGE
 from lib import tree as tools
 from rawboot import raw_options
 
-pytestmark = pytest.mark.lg_feature("qemu")
+pytestmark = pytest.mark.lg_feature("virt")
 CRASHED = 3
 # What each crash on demand must be reported as.
 REPORTS = {

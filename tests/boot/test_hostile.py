@@ -13,7 +13,7 @@ from bench import EDU, EDU_STREAM, IMAGE, NVME, SMMU
 from lib.machine import sha256
 from rawboot import aimed, left_on, raw_options
 
-pytestmark = pytest.mark.lg_feature("qemu")
+pytestmark = pytest.mark.lg_feature("virt")
 WIDE = "driver.override=00:02.0:edu-wide"
 ALL_BITS = "-global edu.dma_mask=0xffffffffffffffff"
 QUICK = "-icount shift=0,sleep=off"

@@ -4,7 +4,7 @@ import pytest
 from bench import EDU, EDU_STREAM, NVME, SMMU
 from lib.machine import sha256
 
-pytestmark = pytest.mark.lg_feature("qemu")
+pytestmark = pytest.mark.lg_feature("virt")
 UNMAPPED = 0xABC_D000
 
 

@@ -14,7 +14,7 @@ from lib.machine import sha256
 from lines import latest
 from rawboot import left_on, raw_options
 
-pytestmark = pytest.mark.lg_feature("qemu")
+pytestmark = pytest.mark.lg_feature("virt")
 # Two more edus behind a bridge to conventional PCI, which answers for both.
 PAIR = ("-device pcie-pci-bridge,id=slow,bus=pcie.0,addr=6 "
         "-device edu,bus=slow,addr=1 -device edu,bus=slow,addr=2")

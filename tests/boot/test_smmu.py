@@ -4,7 +4,7 @@ import pytest
 from bench import EDU, NVME, SMMU
 from lib.machine import sha256
 
-pytestmark = pytest.mark.lg_feature("qemu")
+pytestmark = pytest.mark.lg_feature("virt")
 MASTERS = (NVME, EDU)
 
 # Later machine types ignore the choice of stages.
