@@ -12,6 +12,7 @@ import attr
 import pytest
 from conftest import ROOT
 from lib import board, results
+from lib.common import die_with_parent
 from test_runner import gone, qemus_of, refused
 
 # In the environment that it needs, without looking for that.
@@ -87,7 +88,8 @@ class Farm:
         env = environment(TMPDIR=os.environ.get("TMPDIR", "/tmp"))
         self.process = subprocess.Popen(
             [sys.executable, ROOT / "scripts/farm", *words, "--", "sh", "-c", 'echo "$LG_COORDINATOR"; cat'],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+            preexec_fn=die_with_parent)
         self.coordinator = self.process.stdout.readline().strip()
 
     def children(self):
