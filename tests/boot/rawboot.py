@@ -83,3 +83,11 @@ def raw_options(folder, image, blob, kernel=KERNEL, tree=TREE, before=None):
         *before["loads"],
     ]
     return {"raw": True, "qemu_args": " ".join(loads)}
+
+
+def before_flash(folder, ram, code=b"", stores=()):
+    """QEMU's arguments for something that runs at EL3 before the reset vector at 0 does."""
+    (folder / "stub.bin").write_bytes(code + stub(0, 0, stores))
+    at = ram + 0x3000_0000
+    return (f"-device loader,file={folder}/stub.bin,addr={at:#x},force-raw=on "
+            f"-device loader,addr={at:#x},cpu-num=0")

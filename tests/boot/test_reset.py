@@ -1,10 +1,13 @@
 """From flash: entered at EL3, at address 0, with nothing set up and no boot loader."""
 
+import struct
+
 import pytest
 from bench import NVME, SMMU
 from lib import board, flash
 from lib.common import Usage
 from lib.machine import sha256
+from rawboot import before_flash
 
 pytestmark = pytest.mark.lg_feature("qemu")
 VIRT = "virt,iommu=smmuv3,secure=on"
@@ -37,6 +40,22 @@ def test_interrupts_are_the_non_secure_states(boot, version):
                   run="sleep 50; dma read 00:02.0 0x5000; dma verify 00:01.0; irqs")
     served = {record["device"] for record in booted.records("irq") if record["count"]}
     assert {NVME, SMMU} <= served
+
+
+@pytest.mark.parametrize("board, ram, hz", [
+    ("qemu-virt", 0x4000_0000, 62_500_000), ("sbsa-ref", 0x100_0000_0000, 1_000_000_000)])
+def test_the_boards_counter_frequency_where_there_is_none(boot, tmp_path, board, ram, hz):
+    def lines_of(arguments=""):
+        booted = boot(board=board, via="flash", run="uptime", qemu_args=arguments)
+        assert booted.status == 0
+        assert not any("tells the timer's frequency" in line for line in booted.lines)
+        return [line for line in booted.lines if "CNTFRQ_EL0" in line]
+
+    # QEMU has it there.
+    assert lines_of() == []
+    msr_cntfrq_xzr = struct.pack("<I", 0xD51B_E01F)
+    line, = lines_of(before_flash(tmp_path, ram, msr_cntfrq_xzr))
+    assert f"{hz} Hz" in line
 
 
 def test_an_image_that_does_not_fit_its_flash_is_refused():

@@ -2,6 +2,7 @@
 
 import pytest
 from lib.machine import sha256
+from rawboot import before_flash
 
 pytestmark = pytest.mark.lg_feature("qemu")
 NVME, EDU = "/pcie@f0000000/00:02.0", "/pcie@f0000000/00:03.0"
@@ -29,7 +30,33 @@ def test_interrupts_arrive(boot):
     assert {NVME, SMMU} <= served
 
 
-def test_memory_that_is_claimed_and_not_there_is_said(boot):
-    booted = boot(board="sbsa-ref", mem="512M")
+@pytest.mark.parametrize("mem", [
+    512, pytest.param(1024, marks=pytest.mark.thorough), 2048,
+    pytest.param(4096, marks=pytest.mark.thorough), 8192])
+def test_all_memory_of_the_machine_is_used(boot, disk, mem):
+    booted = boot(board="sbsa-ref", mem=f"{mem}M")
+    assert booted.status == 0
+    assert booted.digest() == sha256(disk)
+    line, = (line for line in booted.lines if "MiB of memory free" in line)
+    # Without what image, tables and trees take.
+    assert mem - 20 < int(line.split("]")[1].split()[0]) < mem
+    # Where the machine has no more, nobody was given any; the highest goes first.
+    assert all(RAM <= proof["pa"] < RAM + (mem << 20) for proof in booted.records("dma"))
+    assert any(proof["pa"] >= RAM + (mem << 19) for proof in booted.records("dma"))
+
+
+@pytest.mark.thorough
+def test_memory_of_two_numa_nodes(boot, disk):
+    nodes = "".join(f" -object memory-backend-ram,id=m{n},size=1G -numa node,nodeid={n},memdev=m{n}"
+                    for n in range(2))
+    booted = boot(board="sbsa-ref", mem="2G", qemu_args=nodes)
+    assert booted.status == 0
+    line, = (line for line in booted.lines if "MiB of memory free" in line)
+    assert 2028 < int(line.split("]")[1].split()[0]) < 2048
+
+
+def test_a_machine_that_left_no_tree_has_no_memory(boot, tmp_path):
+    booted = boot(board="sbsa-ref", qemu_args=before_flash(tmp_path, RAM, stores=[(RAM, 0)]))
     assert booted.status == 1
-    assert any("no memory at 0x1003f" in line and "/memory" in line for line in booted.lines)
+    assert any("the machine's own tree" in line and f"{RAM:#x}" in line for line in booted.lines)
+    assert any("no memory to work with" in line for line in booted.lines)

@@ -18,6 +18,7 @@ static BOARD: Board = Board {
 const RESET: Reset = Reset {
     ram: 0x4000_0000,
     tree: 0x4000_0000,
+    counter_hz: 62_500_000,
     distributor: 0x0800_0000,
     redistributor: 0x080a_0000,
     cpu_interface: 0x0801_0000,

@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 use core::arch::{asm, global_asm};
 use core::fmt;
 
+use log::warn;
 use mastiff_core::addr::{PAGE, PhysAddr, PhysRange};
 use mastiff_dt::{PropError, Region, Tree};
 use mastiff_hw::frames::{Frames, Kind, ranges};
 use mastiff_pgtable::MapError;
 
-use super::{efi, image, mmu};
+use super::{efi, image, mmu, reset};
 
 /// Why there is no memory to work with.
 pub(crate) enum MemoryError {
@@ -78,20 +79,40 @@ fn answers(at: u64) -> bool {
     abort == 0
 }
 
+/// What RAM there is, by whoever knows best.
+fn ram(tree: &Tree, left: Option<PhysRange>) -> Result<Vec<PhysRange>, MemoryError> {
+    // Firmware that runs on beside us says what it keeps, in a map of its own.
+    let ram = efi::memory();
+    if !ram.is_empty() {
+        return Ok(ram);
+    }
+    let memory_of = |tree: &Tree| match tree.memory() {
+        Ok(memory) => Ok(memory.into_iter().map(range).collect::<Vec<_>>()),
+        Err(error) => Err(MemoryError::Tree(error)),
+    };
+    if let Some(left) = left {
+        mmu::map_ram(ranges::frames_touched(&left)).map_err(MemoryError::Map)?;
+        // SAFETY: just mapped, and nobody writes it before this is done with it.
+        let blob =
+            unsafe { core::slice::from_raw_parts(left.start.0 as *const u8, left.len as usize) };
+        match Tree::parse(blob) {
+            Ok(machine) => return memory_of(&machine),
+            Err(error) => warn!("the machine's own tree: {error} (at {:#x})", left.start.0),
+        }
+    }
+    memory_of(tree)
+}
+
 /// Maps RAM and hands it to the frame allocator.
 pub(crate) fn set_up(tree: &Tree, blob: PhysRange) -> Result<(), MemoryError> {
-    // Firmware that runs on beside us says what it keeps, in a map of its own.
-    let mut ram = efi::memory();
-    if ram.is_empty() {
-        let said = tree.memory().map_err(MemoryError::Tree)?;
-        ram = said.into_iter().map(range).collect();
-    }
+    let left = reset::left_tree().map(image::range);
+    let ram = ram(tree, left)?;
     let set_aside = tree.reserved().map_err(MemoryError::Tree)?;
 
     // Mapped already, or not to be mapped at all.
     let unmapped = set_aside.iter().filter(|reserved| reserved.no_map());
     let holes = unmapped.map(|reserved| range(reserved.region));
-    let holes = holes.chain([image::whole(), blob]);
+    let holes = holes.chain([image::whole(), blob]).chain(left);
     let holes: Vec<_> = holes.collect();
     let holes = ranges::merged(holes.iter().map(ranges::frames_touched));
     for zone in ranges::merged(ram.iter().map(ranges::frames_within)) {

@@ -18,7 +18,7 @@ from_reset:
     add     x22, x22, :lo12:mastiff_reset
     ldr     x23, [x22, #{ram}]
     cbz     x23, park               // not a board that starts from here
-    add     x23, x23, #{gap}        // room for the tree
+    add     x23, x23, #{gap}        // room for the trees
 
     adrp    x21, image_base
     adrp    x0, bss_start

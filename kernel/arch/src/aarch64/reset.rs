@@ -8,10 +8,12 @@
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use aarch64_cpu::registers::ID_AA64PFR0_EL1;
+use aarch64_cpu::registers::{CNTFRQ_EL0, ID_AA64PFR0_EL1};
 use log::{error, info};
+use mastiff_core::addr::PAGE;
 use tock_registers::interfaces::Readable;
 
 use super::boot::{BLOB_MAX, blob_at};
@@ -19,18 +21,21 @@ use super::boot::{BLOB_MAX, blob_at};
 global_asm!(
     include_str!("reset.S"),
     ram = const offset_of!(Reset, ram),
-    gap = const BLOB_MAX,
+    gap = const 2 * BLOB_MAX,
     set_up = sym set_up,
 );
 
-/// What a board's reset vector has to know. The tree goes to the start of RAM, the
-/// image behind it.
+/// What a board's reset vector has to know. The image goes into RAM, behind the room
+/// that two trees take at its start: the machine's, and the board's.
 #[repr(C)]
 pub struct Reset {
     /// Where RAM starts, at a multiple of 2 MiB.
     pub ram: u64,
-    /// Where the tree is found: there, or in the flash.
+    /// Where the tree is found: there, or in the flash. In that case the machine may
+    /// leave one of its own at the start of RAM, which then says what memory there is.
     pub tree: u64,
+    /// How often the system counter counts in a second; 0 if the machine says it.
+    pub counter_hz: u64,
     /// GICD_CTLR's address.
     pub distributor: u64,
     /// GICR_CTLR's address in the boot CPU's redistributor.
@@ -44,6 +49,7 @@ impl Reset {
     pub const NONE: Self = Self {
         ram: 0,
         tree: 0,
+        counter_hz: 0,
         distributor: 0,
         redistributor: 0,
         cpu_interface: 0,
@@ -89,6 +95,12 @@ static OUTCOME: AtomicU8 = AtomicU8::new(FINE);
 /// How many other CPUs there are.
 #[unsafe(link_section = ".data.reset")]
 static OTHERS: AtomicU32 = AtomicU32::new(0);
+/// What CNTFRQ_EL0 was given, where it had nothing.
+#[unsafe(link_section = ".data.reset")]
+static COUNTER_HZ: AtomicU64 = AtomicU64::new(0);
+/// The tree that the machine left in RAM, besides the board's: its start and its end.
+#[unsafe(link_section = ".data.reset")]
+static LEFT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 fn read(at: u64) -> u32 {
     // SAFETY: a register that the board names, or the first words of a tree; nothing
@@ -129,8 +141,8 @@ extern "C" fn set_up(board: &Reset) -> u64 {
         wake(board.redistributor);
         open_cpu_interface();
     }
-    place_tree(board.tree, board.ram);
-    board.ram
+    set_counter_frequency(board.counter_hz);
+    place_tree(board.tree, board.ram)
 }
 
 /// Puts all interrupts of `banks` banks of 32 in group 1, which is the Non-secure one.
@@ -171,15 +183,39 @@ fn open_cpu_interface() {
     unsafe { asm!("msr S3_6_C12_C12_5, {}", "isb", in(reg) 0b1111u64, options(nostack)) };
 }
 
-/// Copies the tree to where it stays: the flash may be out of reach from here on.
-fn place_tree(from: u64, to: u64) {
-    if from == to {
-        return;
+/// Says in CNTFRQ_EL0 what the counter counts at. Only the highest level may, and what
+/// is there after reset is unknown (DDI 0487, CNTFRQ_EL0): machines that know it have
+/// it there, others have 0.
+fn set_counter_frequency(hz: u64) {
+    if hz != 0 && CNTFRQ_EL0.get() == 0 {
+        // SAFETY: EL3 may, and nothing has read the time yet.
+        unsafe { asm!("msr cntfrq_el0, {}", "isb", in(reg) hz, options(nostack)) };
+        COUNTER_HZ.store(hz, Ordering::Relaxed);
     }
+}
+
+/// Copies the tree to where it stays, since the flash may be out of reach from here on;
+/// gives its place. One that the machine left at the start of RAM is kept.
+fn place_tree(from: u64, ram: u64) -> u64 {
+    if from == ram {
+        return ram;
+    }
+    let left = blob_at(ram);
+    LEFT[0].store(left.start, Ordering::Relaxed);
+    LEFT[1].store(left.end, Ordering::Relaxed);
+    // On a page of its own, which is mapped with other rights.
+    let to = left.end.next_multiple_of(PAGE);
     let blob = blob_at(from);
     for offset in (0..blob.end - blob.start).step_by(4) {
         write(to + offset, read(from + offset));
     }
+    to
+}
+
+/// The tree that the machine left in RAM for its first firmware, besides the board's.
+pub(crate) fn left_tree() -> Option<Range<u64>> {
+    let [start, end] = [0, 1].map(|end: usize| LEFT[end].load(Ordering::Relaxed));
+    (start != end).then_some(start..end)
 }
 
 /// Says how it went, and that other CPUs wait in vain; how many these are.
@@ -190,6 +226,10 @@ pub(crate) fn report() -> u32 {
             error!("GICR_WAKER.ChildrenAsleep stayed 1 after reset: interrupts may not arrive");
         }
         _ => {}
+    }
+    let hz = COUNTER_HZ.load(Ordering::Relaxed);
+    if hz != 0 {
+        info!("CNTFRQ_EL0 was 0 after reset: the board's {hz} Hz it is");
     }
     let others = OTHERS.load(Ordering::Relaxed);
     if others > 0 {
