@@ -2,8 +2,6 @@
 //! another goes up to the IOMMU or straight across. Where it goes across, no page
 //! table keeps the two apart, so they belong into one group.
 
-use mastiff_core::platform::Mmio;
-
 use crate::config::Config;
 use crate::express::Port;
 
@@ -47,7 +45,7 @@ pub struct AccessControl {
 
 impl AccessControl {
     /// Turns it on, where a function has it. Nothing may master the bus there yet.
-    pub fn enable<M: Mmio>(config: &Config<M>) -> Option<Self> {
+    pub fn enable(config: &Config) -> Option<Self> {
         let at = config.extended_capability(ACCESS_CONTROL)?;
         let on = config.read16(at + CAPABILITY) & WANTED;
         config.write16(at + CONTROL, on);
@@ -56,12 +54,12 @@ impl AccessControl {
     }
 
     /// Turns it on again after power took it.
-    pub fn restore<M: Mmio>(self, config: &Config<M>) {
+    pub fn restore(self, config: &Config) {
         config.write16(self.at + CONTROL, self.on);
     }
 
     /// Turns it off, as power does.
-    pub fn lose<M: Mmio>(self, config: &Config<M>) {
+    pub fn lose(self, config: &Config) {
         config.write16(self.at + CONTROL, 0);
     }
 }

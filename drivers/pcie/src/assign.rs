@@ -5,7 +5,6 @@
 use alloc::vec::Vec;
 
 use mastiff_core::addr::PhysRange;
-use mastiff_core::platform::Mmio;
 
 use crate::bar::{self, Bar};
 use crate::config::{self, Config};
@@ -24,11 +23,11 @@ const MEMORY_CLOSED: u32 = 0x0000_fff0;
 const IO_CLOSED: u16 = 0x00f0;
 
 /// Places everything on `bus` and behind it, and calls `each` with every function.
-pub fn assign<M: Mmio>(
-    bus: Bus<M>,
+pub fn assign(
+    bus: Bus,
     pools: &mut Pools,
     behind_bridge: bool,
-    each: &mut dyn FnMut(Found<M>, Placed),
+    each: &mut dyn FnMut(Found, Placed),
 ) {
     let mut bars: Vec<(usize, Bar)> = Vec::new();
     for (index, found) in bus.functions.iter().enumerate() {
@@ -75,12 +74,7 @@ pub fn assign<M: Mmio>(
 }
 
 /// Places what is behind a bridge and opens its windows over that.
-fn forward<M: Mmio>(
-    bridge: &Config<M>,
-    behind: Bus<M>,
-    pools: &mut Pools,
-    each: &mut dyn FnMut(Found<M>, Placed),
-) {
+fn forward(bridge: &Config, behind: Bus, pools: &mut Pools, each: &mut dyn FnMut(Found, Placed)) {
     let mut inside = Pools {
         low: pools.low,
         // Without a window for it, nothing behind the bridge may go there.
@@ -121,7 +115,7 @@ fn window(start: u64, end: u64) -> u32 {
 }
 
 /// Whether the bridge has a prefetchable window that reaches above 4 GiB.
-fn has_wide_window<M: Mmio>(bridge: &Config<M>) -> bool {
+fn has_wide_window(bridge: &Config) -> bool {
     bridge.write32(config::PREFETCH_WINDOW, MEMORY_CLOSED);
     let seen = bridge.read32(config::PREFETCH_WINDOW);
     seen & 0xfff0 != 0 && seen & 0xf == PREFETCH_64

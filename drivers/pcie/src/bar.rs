@@ -3,8 +3,6 @@
 
 use alloc::vec::Vec;
 
-use mastiff_core::platform::Mmio;
-
 use crate::config::{BAR0, Config};
 
 /// Bit 0 of a BAR: I/O instead of memory.
@@ -32,7 +30,7 @@ pub struct Bar {
 
 /// What a function with `count` BARs wants. The function must not decode memory
 /// meanwhile: its BARs hold nonsense in between.
-pub fn wanted<M: Mmio>(config: &Config<M>, count: usize) -> Vec<Bar> {
+pub fn wanted(config: &Config, count: usize) -> Vec<Bar> {
     let mut bars = Vec::new();
     let mut index = 0;
     while index < count {
@@ -54,7 +52,7 @@ pub fn wanted<M: Mmio>(config: &Config<M>, count: usize) -> Vec<Bar> {
 }
 
 /// The bits of a BAR that can be set.
-fn probe<M: Mmio>(config: &Config<M>, index: usize) -> u32 {
+fn probe(config: &Config, index: usize) -> u32 {
     let offset = BAR0 + 4 * index;
     let before = config.read32(offset);
     config.write32(offset, u32::MAX);
@@ -85,7 +83,7 @@ fn decode(index: usize, low: u32, high: u32) -> Option<Bar> {
 }
 
 /// Tells the function where on the bus its window is.
-pub fn place<M: Mmio>(config: &Config<M>, bar: Bar, address: u64) {
+pub fn place(config: &Config, bar: Bar, address: u64) {
     let offset = BAR0 + 4 * bar.index;
     config.write32(offset, address as u32);
     if bar.wide {

@@ -63,25 +63,20 @@ const MAX_CAPABILITIES: usize = (LEGACY_SPACE - FIRST_CAPABILITY) / 4;
 const SPACE: usize = 0x1000;
 const MAX_EXTENDED: usize = (SPACE - LEGACY_SPACE) / 4;
 
+/// The megabyte of one bus, as ECAM lays it out (PCIe Base 7.2.2). Where it is not memory,
+/// its host does what that would have done.
+pub type BusSpace = Arc<dyn Mmio>;
+
 /// Access to one function's configuration space.
-pub struct Config<M> {
-    // The megabyte of its bus.
-    bus: Arc<M>,
+#[derive(Clone)]
+pub struct Config {
+    bus: BusSpace,
     base: usize,
 }
 
-impl<M> Clone for Config<M> {
-    fn clone(&self) -> Self {
-        Self {
-            bus: self.bus.clone(),
-            base: self.base,
-        }
-    }
-}
-
-impl<M: Mmio> Config<M> {
+impl Config {
     /// The space that starts at `base` in its bus' megabyte.
-    pub fn new(bus: &Arc<M>, base: usize) -> Self {
+    pub fn new(bus: &BusSpace, base: usize) -> Self {
         Self {
             bus: bus.clone(),
             base,

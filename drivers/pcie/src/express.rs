@@ -1,8 +1,6 @@
 //! The PCI Express capability, as far as enumeration needs it: what kind of port a
 //! bridge is (PCIe Base 7.5.3.2).
 
-use mastiff_core::platform::Mmio;
-
 use crate::config::Config;
 
 const PCI_EXPRESS: u8 = 0x10;
@@ -24,7 +22,7 @@ pub enum Port {
 }
 
 /// What kind of port a function is; `None` for conventional PCI.
-pub fn port<M: Mmio>(config: &Config<M>) -> Option<Port> {
+pub fn port(config: &Config) -> Option<Port> {
     let at = config.capability(PCI_EXPRESS)?;
     Some(match config.read16(at + CAPABILITIES) >> 4 & 0xf {
         4 => Port::Root,

@@ -20,7 +20,7 @@ use crate::scan::Found;
 const WORD_OF_CONFIG: u16 = 0xffc;
 
 /// What all functions of a host share.
-pub struct Host {
+pub struct Shared {
     /// Bus addresses that belong to functions.
     pub apertures: Vec<(u64, u64)>,
     /// Where memory is for functions.
@@ -30,9 +30,9 @@ pub struct Host {
 /// A function.
 pub struct Function<P: Platform> {
     platform: P,
-    host: Arc<Host>,
+    shared: Arc<Shared>,
     // Bridges that must forward its DMA, the nearest last.
-    bridges: Vec<Config<P::Mmio>>,
+    bridges: Vec<Config>,
     bars: Placed,
     interrupt: Result<Option<InterruptSpec>, PropError>,
     // Configuration space and messages are changed by one at a time.
@@ -40,7 +40,7 @@ pub struct Function<P: Platform> {
 }
 
 struct Registers<M> {
-    config: Config<M>,
+    config: Config,
     control: Option<AccessControl>,
     messages: Messages<M>,
     saved: Option<Saved>,
@@ -57,14 +57,14 @@ impl<P: Platform> Function<P> {
     /// A function whose BARs have their places.
     pub fn new(
         platform: &P,
-        host: &Arc<Host>,
-        found: &Found<P::Mmio>,
+        shared: &Arc<Shared>,
+        found: &Found,
         bars: Placed,
         interrupt: Result<Option<InterruptSpec>, PropError>,
     ) -> Self {
         Self {
             platform: platform.clone(),
-            host: host.clone(),
+            shared: shared.clone(),
             bridges: found.bridges.clone(),
             bars,
             interrupt,
@@ -208,11 +208,11 @@ impl<P: Platform> BusFunction for Function<P> {
     }
 
     fn apertures(&self) -> Vec<(u64, u64)> {
-        self.host.apertures.clone()
+        self.shared.apertures.clone()
     }
 
     fn bus_address(&self, pa: PhysAddr) -> u64 {
         // Where the host shows no such address, the write goes nowhere either way.
-        self.host.memory.to_bus(pa.0, 4).unwrap_or(pa.0)
+        self.shared.memory.to_bus(pa.0, 4).unwrap_or(pa.0)
     }
 }

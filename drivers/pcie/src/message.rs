@@ -63,7 +63,7 @@ pub enum Messages<M> {
 
 impl<M: Mmio> Messages<M> {
     /// What the function has. It sends none until one is set.
-    pub fn find(config: &Config<M>, placed: &Placed) -> Self {
+    pub fn find(config: &Config, placed: &Placed) -> Self {
         let msi = config.capability(MSI);
         if let Some(at) = msi {
             config.write16(
@@ -100,7 +100,7 @@ impl<M: Mmio> Messages<M> {
     pub fn set<P>(
         &mut self,
         platform: &P,
-        config: &Config<M>,
+        config: &Config,
         index: u32,
         address: u64,
         data: u32,
@@ -149,7 +149,7 @@ impl<M: Mmio> Messages<M> {
     }
 
     /// Stops message `index`; after the last one, all of them.
-    pub fn clear(&mut self, config: &Config<M>, index: u32) {
+    pub fn clear(&mut self, config: &Config, index: u32) {
         match self {
             Self::None => {}
             Self::Msi(at) => {
@@ -172,7 +172,7 @@ impl<M: Mmio> Messages<M> {
     }
 
     /// What is to be brought back, if messages are in use; they are off from here on.
-    pub fn save(&self, config: &Config<M>) -> Option<Saved> {
+    pub fn save(&self, config: &Config) -> Option<Saved> {
         let at = self.capability()?;
         let control = config.read16(at + CONTROL);
         let words = match self {
@@ -190,7 +190,7 @@ impl<M: Mmio> Messages<M> {
     }
 
     /// Brings it back. The function decodes its BARs.
-    pub fn restore(&self, config: &Config<M>, saved: &Saved) {
+    pub fn restore(&self, config: &Config, saved: &Saved) {
         let Some(at) = self.capability() else { return };
         match self {
             Self::MsiX { table, .. } => {
@@ -223,7 +223,7 @@ fn msi_words(at: usize, control: u16) -> impl Iterator<Item = usize> {
     (0..count).map(move |word| at + MSI_ADDRESS + 4 * word)
 }
 
-fn set_msi<M: Mmio>(config: &Config<M>, at: usize, address: u64, data: u32) -> Result<(), Fault> {
+fn set_msi(config: &Config, at: usize, address: u64, data: u32) -> Result<(), Fault> {
     let control = config.read16(at + CONTROL);
     let wide = control & MSI_64 != 0;
     if !wide && address >> 32 != 0 {

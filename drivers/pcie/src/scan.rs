@@ -3,24 +3,18 @@
 //! and no others, and every function found is silenced at once, since firmware may
 //! have left it doing DMA.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use mastiff_core::addr::{PhysAddr, PhysRange};
 use mastiff_core::bus::PciId;
 use mastiff_core::error::Fault;
-use mastiff_core::platform::{Mmio, Platform};
-use mastiff_core::probe::Probe;
 use mastiff_dt::{Node, NodeId};
 
 use crate::access::{self, AccessControl};
 use crate::address::{Bdf, swizzle};
 use crate::bar::{self, Bar};
-use crate::config::{self, Config};
+use crate::config::{self, BusSpace, Config};
 use crate::express::{self, Port};
 
-/// Configuration space of one bus (PCIe Base 7.2.2).
-pub const BUS_SPACE: u64 = 1 << 20;
 /// Bridges behind bridges: more than anybody builds, and few enough that the
 /// recursion over them stays small.
 const MAX_DEPTH: usize = 16;
@@ -28,17 +22,17 @@ const DEVICES: u8 = 32;
 const FUNCTIONS: u8 = 8;
 
 /// A bus and what is on it.
-pub struct Bus<M> {
+pub struct Bus {
     /// The functions, in order.
-    pub functions: Vec<Found<M>>,
+    pub functions: Vec<Found>,
 }
 
 /// A function.
-pub struct Found<M> {
+pub struct Found {
     /// Where it is.
     pub bdf: Bdf,
     /// Its configuration space.
-    pub config: Config<M>,
+    pub config: Config,
     /// What it is.
     pub id: PciId,
     /// What it wants.
@@ -46,7 +40,7 @@ pub struct Found<M> {
     /// What its transactions carry when they leave the host.
     pub requester: u16,
     /// Bridges between it and the root bus, the nearest last.
-    pub bridges: Vec<Config<M>>,
+    pub bridges: Vec<Config>,
     /// Its access control.
     pub control: Option<AccessControl>,
     /// The first of those that can reach each other past the IOMMU, if it is one.
@@ -60,7 +54,7 @@ pub struct Found<M> {
     /// Its tree node.
     pub node: Option<NodeId>,
     /// What is behind it, if it is a bridge.
-    pub behind: Option<Bus<M>>,
+    pub behind: Option<Bus>,
 }
 
 /// A wired interrupt as it arrives on the root bus.
@@ -73,8 +67,8 @@ pub struct Pin {
 }
 
 /// The way from a bus to the root bus.
-struct Way<'t, M> {
-    bridges: Vec<Config<M>>,
+struct Way<'t> {
+    bridges: Vec<Config>,
     // Their places, for the turning of pins.
     places: Vec<Bdf>,
     alias: Option<u16>,
@@ -87,23 +81,26 @@ struct Way<'t, M> {
     node: Option<Node<'t>>,
 }
 
+/// Where a host has configuration space.
+pub trait Buses {
+    /// That of one bus, which is asked for once.
+    fn open(&mut self, number: u8) -> Result<BusSpace, Fault>;
+}
+
 /// Scans one host.
-pub struct Scanner<'a, 'p, P: Platform> {
-    probe: &'a mut Probe<'p, P>,
-    ecam: PhysAddr,
+pub struct Scanner<'a> {
+    buses: &'a mut dyn Buses,
     first_bus: u8,
     last_bus: u8,
     // The highest number given out.
     highest: u8,
 }
 
-impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
-    /// For a host whose configuration space for buses `first` to `last` is at
-    /// `ecam`.
-    pub fn new(probe: &'a mut Probe<'p, P>, ecam: PhysAddr, first: u8, last: u8) -> Self {
+impl<'a> Scanner<'a> {
+    /// For a host with the buses `first` to `last`.
+    pub fn new(buses: &'a mut dyn Buses, first: u8, last: u8) -> Self {
         Self {
-            probe,
-            ecam,
+            buses,
             first_bus: first,
             last_bus: last,
             highest: first,
@@ -111,7 +108,7 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
     }
 
     /// Everything below the host at `node`.
-    pub fn scan(&mut self, node: Node<'_>) -> Result<Bus<P::Mmio>, Fault> {
+    pub fn scan(&mut self, node: Node<'_>) -> Result<Bus, Fault> {
         let way = Way {
             bridges: Vec::new(),
             places: Vec::new(),
@@ -124,12 +121,8 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
         self.bus(self.first_bus, &way)
     }
 
-    fn bus(&mut self, number: u8, way: &Way<'_, P::Mmio>) -> Result<Bus<P::Mmio>, Fault> {
-        let start = self
-            .ecam
-            .add(u64::from(number - self.first_bus) * BUS_SPACE);
-        let len = BUS_SPACE;
-        let window = Arc::new(self.probe.map(PhysRange { start, len })?);
+    fn bus(&mut self, number: u8, way: &Way<'_>) -> Result<Bus, Fault> {
+        let window = self.buses.open(number)?;
         let mut functions = Vec::new();
         for device in 0..if way.is_link { 1 } else { DEVICES } {
             for function in 0..FUNCTIONS {
@@ -162,13 +155,7 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
         Ok(Bus { functions })
     }
 
-    fn function(
-        &self,
-        bdf: Bdf,
-        config: Config<P::Mmio>,
-        alone: bool,
-        way: &Way<'_, P::Mmio>,
-    ) -> Found<P::Mmio> {
+    fn function(&self, bdf: Bdf, config: Config, alone: bool, way: &Way<'_>) -> Found {
         // No DMA, no wired interrupt, and nothing decoded while BARs change.
         config.write16(config::COMMAND, config::COMMAND_NO_INTX);
         let id = config.read32(config::ID);
@@ -205,11 +192,7 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
     }
 
     /// Numbers the bus behind a bridge and scans it.
-    fn behind(
-        &mut self,
-        bridge: &Found<P::Mmio>,
-        way: &Way<'_, P::Mmio>,
-    ) -> Result<Bus<P::Mmio>, Fault> {
+    fn behind(&mut self, bridge: &Found, way: &Way<'_>) -> Result<Bus, Fault> {
         let config = &bridge.config;
         let primary = bridge.bdf.bus;
         if self.highest == self.last_bus || way.bridges.len() == MAX_DEPTH {
@@ -250,8 +233,8 @@ impl<'a, 'p, P: Platform> Scanner<'a, 'p, P> {
 /// Finds those on a bus that can reach each other. One port of a switch that sends
 /// requests across is enough for all behind the switch, one such function for all of
 /// its device: it reaches those that send none.
-fn share<M: Mmio>(functions: &mut [Found<M>], way: &Way<'_, M>) {
-    let open = |those: &[Found<M>]| !those.iter().all(|found| found.isolates);
+fn share(functions: &mut [Found], way: &Way<'_>) {
+    let open = |those: &[Found]| !those.iter().all(|found| found.isolates);
     let inside = way.switch.filter(|_| open(functions));
     let of_bus = way.shares.or(inside);
     for device in functions.chunk_by_mut(|a, b| a.bdf.device == b.bdf.device) {
@@ -262,15 +245,15 @@ fn share<M: Mmio>(functions: &mut [Found<M>], way: &Way<'_, M>) {
     }
 }
 
-fn has_more<M: Mmio>(config: &Config<M>) -> bool {
+fn has_more(config: &Config) -> bool {
     config.read8(config::HEADER) & config::HEADER_MULTI != 0
 }
 
-fn is_bridge<M: Mmio>(config: &Config<M>) -> bool {
+fn is_bridge(config: &Config) -> bool {
     config.read8(config::HEADER) & !config::HEADER_MULTI == config::HEADER_BRIDGE
 }
 
-fn set_buses<M: Mmio>(config: &Config<M>, primary: u8, secondary: u8, subordinate: u8) {
+fn set_buses(config: &Config, primary: u8, secondary: u8, subordinate: u8) {
     let value = u32::from_le_bytes([primary, secondary, subordinate, 0]);
     config.write32(config::BUSES, value);
 }

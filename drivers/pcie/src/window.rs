@@ -115,7 +115,8 @@ impl Pools {
     }
 }
 
-fn memory(range: &Range) -> bool {
+/// Whether it is memory.
+pub fn memory(range: &Range) -> bool {
     matches!(range.space & SPACE, SPACE_MEMORY_32 | SPACE_MEMORY_64) && range.size > 0
 }
 

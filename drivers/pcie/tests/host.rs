@@ -1,58 +1,26 @@
 //! The host driver against the simulated host: what it finds, where it places it,
 //! and that nothing masters the bus before its time.
 
+mod common;
+
 use std::sync::{Arc, Mutex};
 
 use mastiff_core::addr::PhysRange;
-use mastiff_core::driver::{Driver, Match};
+use mastiff_core::driver::Driver;
 use mastiff_core::engine::{DmaSetup, Engine, State};
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Mmio, Platform};
 use mastiff_pcie::Pcie;
 use mastiff_testkit::Sim;
-use mastiff_testkit::bus::Shared;
 use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
 use mastiff_testkit::inject::Step;
-use mastiff_testkit::pci::{FunctionPort, PciDevice, PciMachine, SimBus, SimFunction};
+use mastiff_testkit::pci::{PciMachine, SimBus, SimFunction};
+
+use common::{CARD, card, fault};
 
 const HOST: &str = "/pcie@10000000";
 const ROOT_PORT: Option<u16> = Some(4);
 const TO_PCI: Option<u16> = Some(7);
-const CARD: Match = Match::pci(0x1af4, 0x1000).master();
-
-/// A card: a register per word, an interrupt whenever word 0 is written.
-#[derive(Default)]
-struct Card {
-    words: [u64; 8],
-    ring: bool,
-}
-
-impl PciDevice for Card {
-    fn read(&mut self, _bar: usize, offset: u64, _width: usize) -> u64 {
-        self.words[offset as usize / 8]
-    }
-
-    fn write(&mut self, _bar: usize, offset: u64, _width: usize, value: u64) {
-        self.words[offset as usize / 8] = value;
-        self.ring = offset == 0;
-    }
-
-    fn tick(&mut self, port: &mut FunctionPort<'_, '_>) {
-        if std::mem::take(&mut self.ring) {
-            port.message(0);
-            port.set_pin(self.words[0] != 0);
-        }
-    }
-}
-
-fn card() -> SimFunction {
-    let device: Shared<Card> = Arc::default();
-    SimFunction::new(0x1af4, 0x1000, 0x02_00_00)
-        .bar(0, 0x4000, 4)
-        .pin(1)
-        .device(device)
-}
-
 fn board() -> SimBus {
     let plain = || SimFunction::new(0x1b36, 0x0001, 0xff_00_00);
     SimBus::new()
@@ -91,13 +59,6 @@ fn boot(machine: &PciMachine, script: Vec<Do>, diary: &Diary) -> Engine<Sim> {
 
 fn name(function: &str) -> String {
     format!("{HOST}/{function}")
-}
-
-fn fault(engine: &Engine<Sim>, device: &str) -> Fault {
-    match &engine.device(device).expect("it was found").state {
-        State::Failed(fault) => fault.clone(),
-        other => panic!("{device} is {other:?}"),
-    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl SimPci {
         self.root.find(self.first_bus, bus, device << 3 | function)
     }
 
-    fn config(&mut self, offset: u64) -> (Option<&mut SimFunction>, usize) {
+    pub(super) fn config(&mut self, offset: u64) -> (Option<&mut SimFunction>, usize) {
         let bus = u64::from(self.first_bus) + (offset >> 20);
         let function = match u8::try_from(bus) {
             Ok(bus) => self.root.find(self.first_bus, bus, (offset >> 12) as u8),
@@ -48,7 +48,7 @@ impl SimPci {
         (function, (offset & 0xfff) as usize)
     }
 
-    fn tick(&mut self, port: &mut DmaPort<'_>) {
+    pub(super) fn tick(&mut self, port: &mut DmaPort<'_>) {
         let mut pins = [false; PINS];
         let way = Way {
             bus: self.first_bus,
@@ -205,7 +205,7 @@ struct Ecam(Shared<SimPci>);
 struct Memory(Shared<SimPci>, u64);
 
 /// Locks the host; it is locked already if a function accesses another's BAR.
-fn enter(host: &Shared<SimPci>) -> MutexGuard<'_, SimPci> {
+pub(super) fn enter(host: &Shared<SimPci>) -> MutexGuard<'_, SimPci> {
     match host.try_lock() {
         Ok(host) => host,
         Err(std::sync::TryLockError::Poisoned(host)) => host.into_inner(),

@@ -11,6 +11,7 @@ use mastiff_core::probe::Service;
 use mastiff_dt::build::TreeBuilder;
 
 use super::bus::SimBus;
+use super::designware::{SimDesignWare, Window};
 use super::host::{PciPorts, SimPci};
 use crate::bus::Shared;
 use crate::fake_driver::{Diary, Do, FakeDriver};
@@ -29,6 +30,14 @@ const HIGH: u64 = 0x80_0000_0000;
 const HIGH_LEN: u64 = 0x1_0000_0000;
 const FIRST_PIN: u32 = 3;
 const FIRST_MESSAGE: u32 = 80;
+/// The DesignWare host's registers, its window on configuration space, its root bus, and
+/// what is added to an address in a memory window on the way to the bus.
+const REGISTERS: u64 = 0xa_4000_0000;
+const REGISTERS_LEN: u64 = 0x40_0000;
+const CONFIG: u64 = 0xf000_0000;
+const CONFIG_LEN: u64 = 0x10_0000;
+const ROOT_BUS: u8 = 0x20;
+const TO_BUS: u64 = 0x1000_0000;
 
 const GIC: u32 = 1;
 const FRAME: u32 = 2;
@@ -50,6 +59,8 @@ pub struct PciMachine {
     pub has_msi: bool,
     /// What the host's node has besides, or instead.
     pub extra: fn(TreeBuilder) -> TreeBuilder,
+    /// How far the buses' addresses are from the CPU's.
+    to_bus: u64,
 }
 
 impl PciMachine {
@@ -60,11 +71,40 @@ impl PciMachine {
 
     /// The same on a machine with other RAM.
     pub fn on(sim: Sim, root: SimBus) -> Self {
+        let machine = Self::around(sim, root, 0, 0);
+        let (sim, pci) = (&machine.sim, &machine.pci);
+        sim.add_device(ECAM, BUSES << 20, PciPorts::ecam(pci));
+        sim.add_device(LOW, LOW_LEN, PciPorts::memory(pci, LOW));
+        sim.add_device(HIGH, HIGH_LEN, PciPorts::memory(pci, HIGH));
+        machine
+    }
+
+    /// A machine whose host is a DesignWare one with so many regions, side by side or shown
+    /// one by one.
+    pub fn designware(
+        root: SimBus,
+        unrolled: bool,
+        regions: usize,
+    ) -> (Self, Shared<SimDesignWare>) {
+        let mut machine = Self::around(Sim::new(), root, ROOT_BUS, TO_BUS);
+        machine.extra = |host| {
+            host.compatible(&["acme,pcie", "snps,dw-pcie"])
+                .cells("bus-range", &[ROOT_BUS.into(), u32::from(ROOT_BUS) + 15])
+                .reg(&[(REGISTERS, REGISTERS_LEN), (CONFIG, CONFIG_LEN)])
+                .strings("reg-names", &["dbi", "config"])
+        };
+        let host = SimDesignWare::new(&machine.pci, unrolled, regions);
+        let sim = &machine.sim;
+        sim.share_device(REGISTERS, REGISTERS_LEN, host.clone());
+        for (start, len) in [(CONFIG, CONFIG_LEN), (LOW, LOW_LEN), (HIGH, HIGH_LEN)] {
+            sim.add_device(start, len, Window::new(&host, start));
+        }
+        (machine, host)
+    }
+
+    fn around(sim: Sim, root: SimBus, first_bus: u8, to_bus: u64) -> Self {
         let pins = [0, 1, 2, 3].map(|pin| 32 + FIRST_PIN + pin);
-        let pci = SimPci::new(root, 0, pins);
-        sim.add_device(ECAM, BUSES << 20, PciPorts::ecam(&pci));
-        sim.add_device(LOW, LOW_LEN, PciPorts::memory(&pci, LOW));
-        sim.add_device(HIGH, HIGH_LEN, PciPorts::memory(&pci, HIGH));
+        let pci = SimPci::new(root, first_bus, pins);
         let msi = sim.add_msi_frame(MSI_FRAME, FIRST_MESSAGE, 16);
         Self {
             sim,
@@ -74,6 +114,7 @@ impl PciMachine {
             has_iommu: true,
             has_msi: true,
             extra: |host| host,
+            to_bus,
         }
     }
 
@@ -125,7 +166,7 @@ impl PciMachine {
                     .reg(&[(ECAM, BUSES << 20)])
                     .cells("bus-range", &[0, BUSES as u32 - 1])
                     .flag("dma-coherent")
-                    .cells("ranges", &ranges())
+                    .cells("ranges", &ranges(self.to_bus))
                     .cells("interrupt-map-mask", &[0x1800, 0, 0, 7])
                     .cells("interrupt-map", &interrupt_map());
                 if self.has_iommu {
@@ -155,15 +196,15 @@ impl PciMachine {
     }
 }
 
-fn ranges() -> Vec<u32> {
+fn ranges(to_bus: u64) -> Vec<u32> {
     let range = |space: u32, at: u64, len: u64| {
-        let (high, low) = ((at >> 32) as u32, at as u32);
+        let bus = at + to_bus;
         [
             space << 24,
-            high,
-            low,
-            high,
-            low,
+            (bus >> 32) as u32,
+            bus as u32,
+            (at >> 32) as u32,
+            at as u32,
             (len >> 32) as u32,
             len as u32,
         ]

@@ -9,12 +9,14 @@
 
 mod bus;
 mod config;
+mod designware;
 mod function;
 mod host;
 mod machine;
 
 pub use bus::SimBus;
 pub use config::ConfigSpace;
+pub use designware::SimDesignWare;
 pub use function::{PciDevice, SimFunction};
 pub use host::{FunctionPort, PciPorts, SimPci};
 pub use machine::{ECAM, MSI_FRAME, PciMachine};
