@@ -2,18 +2,4 @@
 #![no_std]
 #![no_main]
 
-use mastiff_arch::{Boot, Machine, ThisCpu};
-use mastiff_beaglebone_ai64::{Drivers, NAME, POLICY};
-use mastiff_main::Board;
-
-static BOARD: Board = Board {
-    name: NAME,
-    drivers: Drivers::<Machine, ThisCpu>::LIST,
-    policy: POLICY,
-};
-
-mastiff_arch::entry!(main);
-
-fn main(boot: Boot) -> u8 {
-    mastiff_main::run(&BOARD, boot)
-}
+mastiff_main::start!(mastiff_beaglebone_ai64);

@@ -3,15 +3,7 @@
 #![no_std]
 #![no_main]
 
-use mastiff_arch::{Boot, Machine, Reset, ThisCpu};
-use mastiff_main::Board;
-use mastiff_qemu_virt::{Drivers, NAME, POLICY};
-
-static BOARD: Board = Board {
-    name: NAME,
-    drivers: Drivers::<Machine, ThisCpu>::LIST,
-    policy: POLICY,
-};
+use mastiff_main::Reset;
 
 /// In flash, with `secure=on` (QEMU, docs/system/arm/virt.rst): the tree is at the start
 /// of RAM, devices are where the tree that `dumpdtb` writes has them.
@@ -24,8 +16,4 @@ const RESET: Reset = Reset {
     cpu_interface: 0x0801_0000,
 };
 
-mastiff_arch::entry!(main, RESET);
-
-fn main(boot: Boot) -> u8 {
-    mastiff_main::run(&BOARD, boot)
-}
+mastiff_main::start!(mastiff_qemu_virt, RESET);

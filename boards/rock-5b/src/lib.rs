@@ -2,20 +2,17 @@
 //! the boot loader has switched on: the clocks, the power and the pins of what is used;
 //! behind the SPI is the chip that powers the board.
 //!
-//! Its PCIe hosts are DesignWare ones with no driver here, so that no master is found
-//! yet; the SMMUs are bound where the tree enables them.
+//! Its PCIe hosts work over links that the boot loader has brought up (`pci enum` in
+//! U-Boot); the SMMUs are bound where the tree enables them.
 #![no_std]
 
-use core::marker::PhantomData;
-
 use mastiff_arm_timer::ArmTimer;
-use mastiff_core::cpu_interface::Cpu;
-use mastiff_core::driver::Driver;
+use mastiff_core::drivers;
 use mastiff_core::policy::Policy;
 use mastiff_fixed_clock::FixedClock;
 use mastiff_gic::Gic;
 use mastiff_nvme::Nvme;
-use mastiff_pcie::Pcie;
+use mastiff_pcie::DesignWare;
 use mastiff_regulator_fixed::RegulatorFixed;
 use mastiff_smmuv3::{Machine, Smmuv3};
 use mastiff_uart_8250::Uart8250;
@@ -33,19 +30,13 @@ pub const POLICY: Policy = Policy {
     ..Policy::DEFAULT
 };
 
-/// The drivers of the image, on machines of type `M` with CPUs of type `C`.
-pub struct Drivers<M, C>(PhantomData<(M, C)>);
-
-impl<M: Machine, C: Cpu> Drivers<M, C> {
-    /// All of them. Their order does not matter.
-    pub const LIST: &'static [&'static dyn Driver<M>] = &[
-        &Nvme,
-        &Pcie,
-        &Uart8250,
-        &const { ArmTimer::new(C::TIMER) },
-        &const { Gic::new(C::GIC) },
-        &Smmuv3,
-        &RegulatorFixed,
-        &FixedClock,
-    ];
-}
+drivers!(M: Machine, C => [
+    Nvme,
+    DesignWare,
+    Uart8250,
+    ArmTimer::new(C::TIMER),
+    Gic::new(C::GIC),
+    Smmuv3,
+    RegulatorFixed,
+    FixedClock,
+]);

@@ -3,11 +3,8 @@
 //! `qemu-virt` is, and for the same reasons in an order that makes devices wait.
 #![no_std]
 
-use core::marker::PhantomData;
-
 use mastiff_arm_timer::ArmTimer;
-use mastiff_core::cpu_interface::Cpu;
-use mastiff_core::driver::Driver;
+use mastiff_core::drivers;
 use mastiff_core::policy::Policy;
 use mastiff_edu::{Edu, EduManaged};
 use mastiff_fixed_clock::FixedClock;
@@ -23,20 +20,14 @@ pub const NAME: &str = "sbsa-ref";
 /// What holds unless the command line says otherwise.
 pub const POLICY: Policy = Policy::DEFAULT;
 
-/// The drivers of the image, on machines of type `M` with CPUs of type `C`.
-pub struct Drivers<M, C>(PhantomData<(M, C)>);
-
-impl<M: Machine, C: Cpu> Drivers<M, C> {
-    /// All of them. Their order does not matter.
-    pub const LIST: &'static [&'static dyn Driver<M>] = &[
-        &Nvme,
-        &Edu,
-        &EduManaged,
-        &Pcie,
-        &Pl011,
-        &const { ArmTimer::new(C::TIMER) },
-        &const { Gic::new(C::GIC) },
-        &Smmuv3,
-        &FixedClock,
-    ];
-}
+drivers!(M: Machine, C => [
+    Nvme,
+    Edu,
+    EduManaged,
+    Pcie,
+    Pl011,
+    ArmTimer::new(C::TIMER),
+    Gic::new(C::GIC),
+    Smmuv3,
+    FixedClock,
+]);

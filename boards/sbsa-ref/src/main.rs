@@ -2,15 +2,7 @@
 #![no_std]
 #![no_main]
 
-use mastiff_arch::{Boot, Machine, Reset, ThisCpu};
-use mastiff_main::Board;
-use mastiff_sbsa_ref::{Drivers, NAME, POLICY};
-
-static BOARD: Board = Board {
-    name: NAME,
-    drivers: Drivers::<Machine, ThisCpu>::LIST,
-    policy: POLICY,
-};
+use mastiff_main::Reset;
 
 /// As QEMU's hw/arm/sbsa-ref.c has it. The tree that QEMU leaves at the start of RAM is
 /// for a firmware that knows the devices, and tells it of memory and CPUs; ours, with the
@@ -24,8 +16,4 @@ const RESET: Reset = Reset {
     cpu_interface: 0,
 };
 
-mastiff_arch::entry!(main, RESET);
-
-fn main(boot: Boot) -> u8 {
-    mastiff_main::run(&BOARD, boot)
-}
+mastiff_main::start!(mastiff_sbsa_ref, RESET);

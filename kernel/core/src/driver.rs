@@ -29,6 +29,23 @@ pub trait Driver<P: Platform>: Sync {
     fn probe(&self, probe: &mut Probe<'_, P>) -> Result<Box<dyn Bound>, ProbeError>;
 }
 
+/// A board's list of drivers, as the type `Drivers` with the constant `LIST`: generic over
+/// the machine, so that a host can plan with it, and over its CPUs, whose parts some
+/// drivers are made with. `drivers!(M: Machine, C => [Nvme, Gic::new(C::GIC)]);`
+#[macro_export]
+macro_rules! drivers {
+    ($machine:ident: $bound:path, $cpu:ident => [$($driver:expr),* $(,)?]) => {
+        /// The drivers of the image, on a kind of machine with a kind of CPU.
+        pub struct Drivers<$machine, $cpu>(core::marker::PhantomData<($machine, $cpu)>);
+
+        impl<$machine: $bound, $cpu: $crate::cpu_interface::Cpu> Drivers<$machine, $cpu> {
+            /// All of them. Their order does not matter.
+            pub const LIST: &'static [&'static dyn $crate::driver::Driver<$machine>] =
+                &[$(&const { $driver }),*];
+        }
+    };
+}
+
 /// One kind of device that a driver is for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Match {

@@ -8,7 +8,9 @@ extern crate alloc;
 
 mod console;
 
-use mastiff_arch::{Boot, Machine};
+pub use mastiff_arch::Reset;
+#[doc(hidden)]
+pub use mastiff_arch::{Boot, Machine, ThisCpu, entry};
 use mastiff_core::driver::Driver;
 use mastiff_core::engine::Engine;
 use mastiff_core::platform::Platform;
@@ -26,6 +28,29 @@ pub struct Board {
     pub drivers: &'static [&'static dyn Driver<Machine>],
     /// What holds unless the command line says otherwise.
     pub policy: Policy,
+}
+
+/// All of a board's `main.rs` but the attributes: `start!(mastiff_rock_5b)` runs the list and
+/// the policy of that crate on the machine at hand. A second argument is the board's
+/// `Reset`, where it may be entered at its reset vector.
+#[macro_export]
+macro_rules! start {
+    ($board:ident) => {
+        $crate::start!($board, $crate::Reset::NONE);
+    };
+    ($board:ident, $reset:expr) => {
+        static BOARD: $crate::Board = $crate::Board {
+            name: $board::NAME,
+            drivers: $board::Drivers::<$crate::Machine, $crate::ThisCpu>::LIST,
+            policy: $board::POLICY,
+        };
+
+        fn main(boot: $crate::Boot) -> u8 {
+            $crate::run(&BOARD, boot)
+        }
+
+        $crate::entry!(main, $reset);
+    };
 }
 
 /// Runs the kernel on a board; gives the status that the machine ends with.
