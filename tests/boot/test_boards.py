@@ -19,6 +19,12 @@ TREES = {
     "rock-5b": "rockchip/rk3588-rock-5b.dtb",
     "beaglebone-ai64": "ti/k3-j721e-beagleboneai64.dtb",
 }
+# What a list must have bound there, besides interrupts, time and a console.
+BOUND = {
+    "fvp-base": {"pl011", "smmuv3", "pcie"},
+    "rock-5b": {"uart-8250", "dw-pcie"},
+    "beaglebone-ai64": {"uart-8250", "smmuv3"},
+}
 CORPUS = ROOT / "target/corpus/arm64"
 BLOCK = re.compile(r"^`boards/([^`]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.S | re.M)
 
@@ -30,6 +36,18 @@ def test_every_board_has_a_recipe_and_a_line_in_the_documentation():
         assert isinstance(board.recipe(name), dict)
         status = "run in QEMU" if board.started_by_qemu(name) else "built only"
         assert re.search(rf"^\| `{name}` \| [^|]+ \| {status} \|", documented, re.M), name
+
+
+@pytest.mark.parametrize("command_line", [
+    ["make", "image"], ["make", "run"], ["scripts/qemu", "--board", "acme-9"],
+    ["scripts/make-image", "acme-9"], ["scripts/dist", "acme-9"]], ids=" ".join)
+def test_a_board_that_does_not_exist_is_one_line(command, command_line):
+    if command_line[0] == "make":
+        command_line = [*command_line, "BOARD=acme-9"]
+    result = command(*command_line)
+    said = [line for line in result.stderr.splitlines() if not line.startswith("make:")]
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(said) == 1 and "no board `acme-9`" in said[0] and "qemu-virt" in said[0]
 
 
 def test_a_board_that_qemu_has_not_is_not_run(command):
@@ -63,10 +81,8 @@ def test_the_list_of_a_board_fits_its_tree(name):
     assert planned.returncode == 0, planned.stderr
     devices = [json.loads(line) for line in planned.stdout.splitlines()]
     drivers = {device["driver"] for device in devices if device["state"] == "bound"}
-    console = "pl011" if name == "fvp-base" else "uart-8250"
-    assert {"gic", "arm-timer", console} <= drivers
-    if name == "fvp-base":
-        assert {"smmuv3", "pcie"} <= drivers
+    assert {"gic", "arm-timer"} | BOUND[name] <= drivers
+    assert [device["name"] for device in devices if device["state"] in ("waiting", "failed")] == []
 
 
 @pytest.mark.thorough

@@ -37,6 +37,19 @@ const HOME: u16 = 0;
 /// Events of a device, as many as the bits of [`Device::events`].
 const EVENT_BITS: u32 = 6;
 
+/// Machines whose GIC does not snoop the CPUs' caches, whatever its registers and, where
+/// they are older, their trees say: erratum 3588001 (Linux,
+/// Documentation/arch/arm64/silicon-errata.rst).
+const NEVER_COHERENT: [&str; 2] = ["rockchip,rk3588", "rockchip,rk3588s"];
+
+/// Whether the GIC, or its part at `node`, snoops the CPUs' caches, as far as the tree
+/// knows.
+fn is_coherent(node: Node<'_>) -> bool {
+    let machine = node.tree().root();
+    let mut never = NEVER_COHERENT.iter();
+    !node.has("dma-noncoherent") && !never.any(|model| machine.is_compatible(model))
+}
+
 /// Publishes the ITS below a GICv3's node. Where one cannot be had the GIC is as
 /// good as without: its devices have their wired interrupts still.
 pub fn publish_all<P: Platform>(
@@ -54,7 +67,7 @@ pub fn publish_all<P: Platform>(
             let lpis = match &lpis {
                 Some(lpis) => lpis.clone(),
                 None => {
-                    let coherent = !node.has("dma-noncoherent");
+                    let coherent = is_coherent(node);
                     let started = Arc::new(Lpis::start(chip.clone(), coherent)?);
                     lpis.insert(started).clone()
                 }
@@ -134,7 +147,7 @@ impl<P: Platform> Its<P> {
             });
         }
         stop(&chip.platform, &regs)?;
-        let coherent = !node.has("dma-noncoherent");
+        let coherent = is_coherent(node);
         let mut state = State::new(&chip.platform, &regs, typer, coherent)?;
         state.cpus.push((chip.home, target(typer, &chip.redist)));
         let its = Self {

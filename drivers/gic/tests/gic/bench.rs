@@ -103,6 +103,8 @@ pub struct Bench {
     /// Where functions leave their interrupts, for tests that have something to do with
     /// them.
     pub kept: Option<Kept>,
+    /// The machine, as the tree has it.
+    pub machine: &'static str,
     /// The bus' `msi-map-mask`.
     pub mask: u32,
     pub its: Option<Shared<Its>>,
@@ -125,6 +127,7 @@ impl Bench {
             diary: Diary::default(),
             functions: Default::default(),
             kept: None,
+            machine: "test,machine",
             mask: u32::MAX,
             its: None,
             redistributor: None,
@@ -159,6 +162,7 @@ impl Bench {
     /// The tree: the GIC as `describe` completes it, a wired device, and the bus.
     fn tree(&self, describe: impl FnOnce(TreeBuilder) -> TreeBuilder) -> Tree {
         TreeBuilder::new()
+            .compatible(&[self.machine])
             .u32("#address-cells", 2)
             .u32("#size-cells", 2)
             .u32("interrupt-parent", 1)

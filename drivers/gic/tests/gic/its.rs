@@ -2,6 +2,7 @@
 
 use mastiff_core::error::Fault;
 use mastiff_core::irq::{FIRST_LPI, LPIS};
+use mastiff_dt::build::TreeBuilder;
 
 use crate::bench::{Bench, ITS, fault};
 use crate::its_model::Its;
@@ -84,20 +85,25 @@ fn tables_are_as_large_as_what_is_used() {
 
 #[test]
 fn hardware_that_does_not_snoop_is_served_by_cleaning() {
-    // Said by the registers, or by the tree where the registers would lie.
-    for told in [false, true] {
-        let bench = Bench::v3();
+    // Said by the registers; where they would lie by the tree, or known of the machine.
+    for (registers_lie, flag, machine) in [
+        (false, false, "test,machine"),
+        (true, true, "test,machine"),
+        (true, false, "rockchip,rk3588"),
+    ] {
+        let mut bench = Bench::v3();
+        bench.machine = machine;
         bench.sim.memory().set_coherent(false);
-        its(&bench).snoops = told;
-        bench.redistributor.as_ref().unwrap().lock().unwrap().snoops = told;
-        let tree = if told {
-            bench.v3_tree_with(
-                |gic| gic.flag("dma-noncoherent"),
-                |its| its.flag("dma-noncoherent"),
-            )
-        } else {
-            bench.v3_tree()
+        its(&bench).snoops = registers_lie;
+        bench.redistributor.as_ref().unwrap().lock().unwrap().snoops = registers_lie;
+        let said = |node: TreeBuilder| {
+            if flag {
+                node.flag("dma-noncoherent")
+            } else {
+                node
+            }
         };
+        let tree = bench.v3_tree_with(said, said);
         let engine = bench.start(tree);
         assert_works(&bench);
         drop(engine);
