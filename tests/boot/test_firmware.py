@@ -1,10 +1,14 @@
 """By others' firmware, as it comes from Debian: it finds the disk image, starts what is on
 it by itself, and leaves the machine in whatever state it does."""
 
+import struct
+import zlib
+
 import pytest
+import trees
 from bench import NVME, TIMEOUT
-from lib import board, disk
-from lib.common import Usage, run
+from lib import board, disk, machine, tree
+from lib.common import Usage, replace_sparse, run
 from lib.machine import sha256
 from lib.tools import tool
 
@@ -16,14 +20,70 @@ VIRT = "virt,iommu=smmuv3,gic-version=3"
 @pytest.mark.parametrize("el", [1, pytest.param(2, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("via, greeting", [("u-boot", "U-Boot 20"), ("edk2", "UEFI firmware")])
 def test_the_disk_is_started_by_itself(boot, via, greeting, el):
-    machine = f"{VIRT},acpi=off,virtualization={'on' if el == 2 else 'off'}"
-    booted = boot(via=via, machine=machine)
+    kind = f"{VIRT},acpi=off,virtualization={'on' if el == 2 else 'off'}"
+    booted = boot(via=via, machine=kind)
     assert any(line.startswith(greeting) for line in booted.lines)
     assert booted.status == 0
     assert booted.boot()["el"] == el
     # Firmware has used the disk, and read the kernel from it.
     assert booted.digest() == sha256(IMAGES / "disk.img")
     assert booted.device(NVME)["domain"] == "dma"
+
+
+# Where U-Boot on this machine keeps its environment: the start of the second flash.
+FLASH_SIZE, ENVIRONMENT_SIZE = 64 << 20, 0x4_0000
+BY_HAND = ("pci enum; nvme scan; load nvme 0:1 0x40400000 EFI/BOOT/BOOTAA64.EFI; "
+           "load nvme 0:1 0x48000000 tree.dtb; booti 0x40400000 - 0x48000000")
+
+
+def u_boots_tree(boot):
+    """What QEMU gives U-Boot, less its memory: with firmware the machine is another one."""
+    blob = tree.dump(machine.command(machine.Boot(via="u-boot", devices=["nvme"])))
+    return trees.overlaid(blob, patch="/delete-node/ &{/memory@40000000};").read_bytes()
+
+
+def handing_over(folder, blob):
+    """Options for a boot by a U-Boot that hands over this blob instead of QEMU's."""
+    image = folder / "disk.img"
+    disk.make(image, board.recipe("qemu-virt"), (IMAGES / "Image").read_bytes())
+    (folder / "tree.dtb").write_bytes(blob)
+    result = run(tool("mcopy"), "-i", f"{image}@@{disk.MIB}", folder / "tree.dtb", "::tree.dtb")
+    assert result.returncode == 0, result.stdout
+    words = f"bootdelay=0\0bootcmd={BY_HAND}\0\0".encode().ljust(ENVIRONMENT_SIZE - 4, b"\0")
+    environment = struct.pack("<I", zlib.crc32(words)) + words
+    replace_sparse(folder / "environment.img", FLASH_SIZE, {0: environment})
+    flash = f"-drive if=pflash,unit=1,format=raw,readonly=on,file={folder}/environment.img"
+    return {"via": "u-boot", "kernel": image, "qemu_args": flash}
+
+
+def test_u_boot_hands_over_a_tree_without_memory(boot, tmp_path):
+    # It writes what there is to /memory, but not that it may be used.
+    blob = trees.overlaid(u_boots_tree(boot), patch='&{/} { memory { status = "disabled"; }; };')
+    booted = boot(records=False, **handing_over(tmp_path, blob.read_bytes()))
+    assert booted.status == 1
+    errors = [line for line in booted.lines if "error:" in line]
+    assert len(errors) == 1 and "no memory to work with" in errors[0] and "/memory" in errors[0]
+
+
+def test_u_boot_adds_the_memory_that_a_tree_lacks(boot, tmp_path):
+    booted = boot(records=False, **handing_over(tmp_path, u_boots_tree(boot)))
+    assert booted.status == 0
+    assert any("MiB of memory free" in line for line in booted.lines)
+
+
+def test_without_a_tree_u_boot_starts_nothing(boot, tmp_path):
+    console = boot.start(records=False, **handing_over(tmp_path, bytes(4096)))
+    try:
+        console.expect("Could not find a valid device tree", timeout=TIMEOUT)
+        assert b"Mastiff" not in console.transcript
+    finally:
+        boot.target.deactivate(console)
+
+
+def test_edk2_needs_no_memory_in_the_tree(boot):
+    booted = boot(via="edk2", dtb=trees.overlaid(u_boots_tree(boot)))
+    assert booted.status == 0
+    assert any("MiB of memory free" in line for line in booted.lines)
 
 
 def test_memory_that_efi_keeps_is_not_used(boot):
