@@ -26,6 +26,7 @@ pub const FIRST_LPI: u32 = 8192;
 pub const LPIS: u32 = 1024;
 const SLOTS: usize = (WIRED + LPIS) as usize;
 const WORDS: usize = SLOTS / 64;
+const _: () = assert!(WORDS <= u32::BITS as usize);
 
 /// How a wired interrupt signals.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -113,7 +114,8 @@ pub struct IrqHub {
     // are to do without from now on.
     members: AtomicU32,
     closing: AtomicBool,
-    any: AtomicBool,
+    // Which words of `pending` may have bits.
+    words: AtomicU32,
     pending: [AtomicU64; WORDS],
     level: [AtomicU64; WORDS],
     handlers: Mutex<BTreeMap<u32, Entry>>,
@@ -152,7 +154,7 @@ impl IrqHub {
             chip: RwLock::new(None),
             members: AtomicU32::new(0),
             closing: AtomicBool::new(false),
-            any: AtomicBool::new(false),
+            words: AtomicU32::new(0),
             pending: [const { AtomicU64::new(0) }; WORDS],
             level: [const { AtomicU64::new(0) }; WORDS],
             handlers: Mutex::new(BTreeMap::new()),
@@ -265,7 +267,7 @@ impl IrqHub {
         match slot(intid) {
             Some(slot) => {
                 self.pending[slot / 64].fetch_or(1 << (slot % 64), Ordering::Release);
-                self.any.store(true, Ordering::Release);
+                self.words.fetch_or(1 << (slot / 64), Ordering::Release);
             }
             None => {
                 self.spurious.fetch_add(1, Ordering::Relaxed);
@@ -276,20 +278,20 @@ impl IrqHub {
     /// Whether something waits to be served. What a sleeping CPU checks, with
     /// interrupts masked, before it waits.
     pub fn is_pending(&self) -> bool {
-        self.any.load(Ordering::Acquire)
+        self.words.load(Ordering::Acquire) != 0
     }
 
     /// The bottom half: calls the handlers of everything noted; returns whether
     /// there was anything.
     pub fn service(&self) -> bool {
-        if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::AcqRel) {
+        if self.words.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        for (index, word) in self.pending.iter().enumerate() {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let mut bits = word.swap(0, Ordering::AcqRel);
+        let mut words = self.words.swap(0, Ordering::AcqRel);
+        while words != 0 {
+            let index = words.trailing_zeros() as usize;
+            words &= words - 1;
+            let mut bits = self.pending[index].swap(0, Ordering::AcqRel);
             while bits != 0 {
                 self.serve(index * 64 + bits.trailing_zeros() as usize);
                 bits &= bits - 1;

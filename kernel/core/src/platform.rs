@@ -260,13 +260,18 @@ pub fn wait<P: Platform, T>(
     us: u64,
     mut done: impl FnMut() -> Option<T>,
 ) -> Option<T> {
-    let deadline = platform.now().after_us(us);
+    // Time is looked at, and what was put off is seen to, only where there is something
+    // to wait for.
+    let mut deadline = None;
     loop {
-        let due = serve(platform);
+        platform.irqs().service();
         if let Some(value) = done() {
             return Some(value);
         }
-        if platform.now() > deadline {
+        let now = platform.now();
+        let deadline = *deadline.get_or_insert_with(|| now.after_us(us));
+        let due = platform.irqs().chores().tidy(now);
+        if now > deadline {
             platform.irqs().service();
             return done();
         }

@@ -4,7 +4,7 @@
 
 use crate::error::{PropError, PropErrorKind};
 use crate::prop::Prop;
-use crate::tree::{NodeId, Tree};
+use crate::tree::{NodeId, PropRecord, Tree};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -125,21 +125,37 @@ impl<'t> Node<'t> {
     /// All its properties, in the blob's order.
     pub fn props(&self) -> impl Iterator<Item = Prop<'t>> + use<'t> {
         let node = *self;
-        let tree = self.tree;
-        let first = tree.nodes[node.id.index()].props as usize;
-        let last = tree.nodes[node.id.index() + 1].props as usize;
-        tree.props[first..=last]
+        node.records()
             .windows(2)
-            .map(move |records| Prop {
-                node,
-                name: &tree.text[records[0].name as usize..][..records[0].name_len as usize],
-                value: &tree.values[records[0].value as usize..records[1].value as usize],
-            })
+            .map(move |records| node.read(records))
     }
 
     /// The property of this name.
     pub fn prop(&self, name: &str) -> Option<Prop<'t>> {
-        self.props().find(|prop| prop.name == name)
+        // Nearly all names differ in length already.
+        let len = name.len();
+        let mut alike = self
+            .records()
+            .windows(2)
+            .filter(|records| records[0].name_len as usize == len);
+        alike.find_map(|records| Some(self.read(records)).filter(|prop| prop.name == name))
+    }
+
+    /// What the tables have of its properties, and the place where the last one ends.
+    fn records(&self) -> &'t [PropRecord] {
+        let first = self.tree.nodes[self.id.index()].props as usize;
+        let last = self.tree.nodes[self.id.index() + 1].props as usize;
+        &self.tree.props[first..=last]
+    }
+
+    /// The first of two properties that follow one another.
+    fn read(&self, records: &[PropRecord]) -> Prop<'t> {
+        let tree = self.tree;
+        Prop {
+            node: *self,
+            name: &tree.text[records[0].name as usize..][..records[0].name_len as usize],
+            value: &tree.values[records[0].value as usize..records[1].value as usize],
+        }
     }
 
     /// Where the value of one of its properties is among all values of the tree.
