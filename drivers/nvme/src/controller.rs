@@ -4,19 +4,20 @@
 //! reaches the caller.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mastiff_core::addr::Iova;
 use mastiff_core::dma::{Bidirectional, DmaBuffer};
 use mastiff_core::error::Fault;
 use mastiff_core::irq::IrqHandler;
 use mastiff_core::platform::{Mmio, Platform, poll, wait};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
-use crate::queue::{Layout, Queue, SLOTS};
-use crate::spec::command::{Command, Identify};
+use crate::queue::{LISTS_LEN, Layout, Outcome, Queue, Run};
+use crate::spec::command::{Command, Identify, granted_pairs};
 use crate::spec::register::*;
 
 /// Bytes of registers that are used: those of the controller, and the doorbells of
@@ -27,24 +28,23 @@ const PAGE: usize = 4096;
 const ADMIN_ENTRIES: u32 = 16;
 /// Entries of the I/O queues: a page of commands.
 const IO_ENTRIES: u32 = 64;
-const IO_QUEUE: u16 = 1;
 
-// What is where in the buffer that the controller shares, in pages: the queues
-// must be aligned to pages, the PRP lists only to their entries.
+// What is where in the buffer that the controller shares: all of it is aligned to
+// pages. The I/O pairs follow one another.
 const ADMIN_SUBMISSIONS: usize = 0;
 const ADMIN_COMPLETIONS: usize = PAGE;
-const IO_SUBMISSIONS: usize = 2 * PAGE;
-const IO_COMPLETIONS: usize = 3 * PAGE;
-const PRP_LISTS: usize = 4 * PAGE;
-/// Identify is over before the first read, so its answers come where the lists
-/// will be.
-const ANSWER: usize = PRP_LISTS;
-/// Bytes of that buffer.
-pub const MEMORY: u64 = 5 * PAGE as u64;
-/// Entries of a PRP list: with the first page, which is in the command, 128 KiB.
-pub const PRP_LIST: usize = 31;
-const PRP_LIST_STRIDE: usize = PAGE / SLOTS;
-const _: () = assert!(PRP_LIST * 8 <= PRP_LIST_STRIDE);
+const PAIRS: usize = 2 * PAGE;
+const COMPLETIONS: usize = PAGE;
+const LISTS: usize = 2 * PAGE;
+const PAIR_LEN: usize = LISTS + LISTS_LEN;
+/// Identify is over before the first read, so its answers come where the lists of the
+/// first pair will be.
+const ANSWER: usize = PAIRS + LISTS;
+
+/// Bytes of that buffer for so many I/O pairs.
+pub const fn memory(pairs: usize) -> u64 {
+    (PAIRS + pairs * PAIR_LEN) as u64
+}
 
 /// How long a command may take.
 const COMMAND_US: u64 = 30_000_000;
@@ -62,16 +62,15 @@ const NAP_US: u64 = 1_000;
 pub enum To {
     /// The admin queue.
     Admin,
-    /// The I/O queue.
-    Io,
+    /// This one of the I/O queues.
+    Io(usize),
 }
 
-/// A command that is out.
+/// Commands that are out.
 #[derive(Copy, Clone, Debug)]
 pub struct Ticket {
     to: To,
-    slot: u16,
-    name: &'static str,
+    run: Run,
 }
 
 /// The controller and its shared memory.
@@ -82,35 +81,25 @@ pub struct Controller<P: Platform> {
     capabilities: Capabilities,
     // None only once the controller could not be stopped: see `Drop`.
     memory: Option<DmaBuffer<P, Bidirectional>>,
-    queues: Mutex<Queues>,
+    admin: Mutex<Queue>,
+    io: Vec<Mutex<Queue>>,
+    // How many of them the controller has; 0 as long as there are admin commands.
+    pairs: AtomicUsize,
     // Whether it may touch memory.
     running: AtomicBool,
     // Why it is not used any more.
-    broken: Mutex<Option<Fault>>,
-}
-
-struct Queues {
-    admin: Queue,
-    io: Queue,
-}
-
-impl Queues {
-    fn get(&mut self, to: To) -> &mut Queue {
-        match to {
-            To::Admin => &mut self.admin,
-            To::Io => &mut self.io,
-        }
-    }
+    broken: Once<Fault>,
 }
 
 impl<P: Platform> Controller<P> {
-    /// The controller behind these registers, with `memory` of [`MEMORY`] bytes
-    /// for its queues. Nothing but identification is touched.
+    /// The controller behind these registers, with `memory` of [`memory`] bytes for its
+    /// queues, `pairs` of them for I/O. Nothing but identification is touched.
     pub fn new(
         name: Box<str>,
         platform: &P,
         registers: P::Mmio,
         memory: DmaBuffer<P, Bidirectional>,
+        pairs: usize,
     ) -> Result<Self, Fault> {
         let capabilities = Capabilities(registers.read64(CAP));
         let unsupported = |what| {
@@ -124,7 +113,11 @@ impl<P: Platform> Controller<P> {
             return Err(unsupported("CAP.MPSMIN: no 4 KiB pages"));
         }
         let stride = capabilities.doorbell_stride();
-        if head_doorbell(IO_QUEUE, stride) + 4 > registers.len() {
+        let io: Vec<u16> = (1..)
+            .take(pairs)
+            .take_while(|&id| head_doorbell(id, stride) + 4 <= registers.len())
+            .collect();
+        if io.is_empty() {
             return Err(unsupported(
                 "CAP.DSTRD: doorbells beyond the register window",
             ));
@@ -139,24 +132,32 @@ impl<P: Platform> Controller<P> {
             registers,
             capabilities,
             memory: Some(memory),
-            queues: Mutex::new(Queues {
-                admin: Queue::new(Layout {
-                    id: 0,
-                    entries: ADMIN_ENTRIES,
-                    submissions: ADMIN_SUBMISSIONS,
-                    completions: ADMIN_COMPLETIONS,
-                    stride,
-                }),
-                io: Queue::new(Layout {
-                    id: IO_QUEUE,
-                    entries,
-                    submissions: IO_SUBMISSIONS,
-                    completions: IO_COMPLETIONS,
-                    stride,
-                }),
-            }),
+            admin: Mutex::new(Queue::new(Layout {
+                id: 0,
+                entries: ADMIN_ENTRIES,
+                submissions: ADMIN_SUBMISSIONS,
+                completions: ADMIN_COMPLETIONS,
+                // None of its commands has one.
+                lists: ADMIN_COMPLETIONS,
+                stride,
+            })),
+            io: io
+                .into_iter()
+                .map(|id| {
+                    let at = PAIRS + (usize::from(id) - 1) * PAIR_LEN;
+                    Mutex::new(Queue::new(Layout {
+                        id,
+                        entries,
+                        submissions: at,
+                        completions: at + COMPLETIONS,
+                        lists: at + LISTS,
+                        stride,
+                    }))
+                })
+                .collect(),
+            pairs: AtomicUsize::new(0),
             running: AtomicBool::new(false),
-            broken: Mutex::new(None),
+            broken: Once::new(),
         })
     }
 
@@ -177,24 +178,36 @@ impl<P: Platform> Controller<P> {
         self.registers.read32(VS)
     }
 
-    /// Most I/O commands that can be out.
+    fn queue(&self, to: To) -> &Mutex<Queue> {
+        match to {
+            To::Admin => &self.admin,
+            To::Io(pair) => &self.io[pair],
+        }
+    }
+
+    /// Where something in the shared memory is for the controller.
+    fn at(&self, offset: usize) -> u64 {
+        self.memory().iova().add(offset as u64).0
+    }
+
+    /// Most I/O commands that can be out in a pair.
     pub fn depth(&self) -> usize {
-        self.queues.lock().io.depth()
+        self.io[0].lock().depth()
+    }
+
+    /// How many I/O pairs there are, at least one once they were created.
+    pub fn pairs(&self) -> usize {
+        self.pairs.load(Ordering::Relaxed)
     }
 
     /// Resets it and brings its admin queue up (§3.5.1).
     pub fn enable(&self) -> Result<(), Fault> {
         // Whatever ran it before us may have left it running.
         self.disable()?;
-        let memory = self.memory();
-        let queues = self.queues.lock();
-        let entries = queues.admin.entries() - 1;
+        let entries = ADMIN_ENTRIES - 1;
         self.registers.write32(AQA, entries << 16 | entries);
-        self.registers
-            .write64(ASQ, queues.admin.submissions_at(memory).0);
-        self.registers
-            .write64(ACQ, queues.admin.completions_at(memory).0);
-        drop(queues);
+        self.registers.write64(ASQ, self.at(ADMIN_SUBMISSIONS));
+        self.registers.write64(ACQ, self.at(ADMIN_COMPLETIONS));
         self.running.store(true, Ordering::Release);
         self.registers.write32(CC, CC_ENTRIES | CC_ENABLE);
         let came_up = self
@@ -207,9 +220,7 @@ impl<P: Platform> Controller<P> {
 
     /// Brings it up again after it was shut down, from whatever state it is in.
     pub fn restart(&self) -> Result<(), Fault> {
-        if let Some(fault) = &*self.broken.lock() {
-            return Err(fault.clone());
-        }
+        self.check_broken()?;
         let seen = self.registers.read64(CAP);
         if seen != self.capabilities.0 {
             return Err(Fault::Register {
@@ -218,15 +229,15 @@ impl<P: Platform> Controller<P> {
                 seen,
             });
         }
-        {
-            let mut queues = self.queues.lock();
-            queues.admin.reset();
-            queues.io.reset();
+        self.admin.lock().reset();
+        for queue in &self.io {
+            queue.lock().reset();
         }
         // Completions from before would look like new ones.
-        self.memory().fill(0, PRP_LISTS, 0);
+        self.memory().fill(0, self.memory().len(), 0);
+        let pairs = self.pairs.swap(0, Ordering::Relaxed);
         self.enable()?;
-        self.create_io_queues()
+        self.create_io_queues(pairs)
     }
 
     /// Asks for a page of information.
@@ -238,79 +249,87 @@ impl<P: Platform> Controller<P> {
         Ok(page)
     }
 
-    /// Creates the I/O queue pair.
-    pub fn create_io_queues(&self) -> Result<(), Fault> {
-        let memory = self.memory();
-        let (completions, submissions) = {
-            let io = &self.queues.lock().io;
-            let (id, entries) = (io.id(), io.entries());
-            (
-                Command::create_completion_queue(id, io.completions_at(memory), entries),
-                Command::create_submission_queue(id, io.submissions_at(memory), entries),
-            )
-        };
-        self.run(&Command::one_queue_pair())?;
-        self.run(&completions)?;
-        self.run(&submissions)
-    }
-
-    /// Runs an admin command to its end.
-    fn run(&self, command: &Command) -> Result<(), Fault> {
-        let ticket = self.submit(To::Admin, |_| *command)?;
-        self.finish(ticket)
-    }
-
-    /// Hands in the command that `make` gives for a slot.
-    pub fn submit(&self, to: To, make: impl FnOnce(u16) -> Command) -> Result<Ticket, Fault> {
-        if let Some(fault) = &*self.broken.lock() {
-            return Err(fault.clone());
+    /// Creates I/O queue pairs, up to `most`: as many as the controller has. The
+    /// interrupt of each has its number, counted from 0.
+    pub fn create_io_queues(&self, most: usize) -> Result<(), Fault> {
+        let wanted = most.clamp(1, self.io.len()) as u16;
+        let granted = granted_pairs(self.run(&Command::queue_pairs(wanted))?).min(wanted);
+        for (vector, queue) in (0..granted).zip(&self.io) {
+            let Layout {
+                id,
+                entries,
+                submissions,
+                completions,
+                ..
+            } = *queue.lock().layout();
+            let [submissions, completions] = [submissions, completions].map(|at| Iova(self.at(at)));
+            let completions = Command::create_completion_queue(id, completions, entries, vector);
+            self.run(&completions)?;
+            self.run(&Command::create_submission_queue(id, submissions, entries))?;
         }
-        let mut queues = self.queues.lock();
-        let queue = queues.get(to);
-        let slot = queue.claim()?;
-        let command = make(slot);
-        let name = command.name;
-        queue.submit(
-            &self.platform,
-            &self.registers,
-            self.memory(),
-            slot,
-            &command,
-        );
-        Ok(Ticket { to, slot, name })
+        self.pairs.store(granted.into(), Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Waits for a command. An error other than the command's own status means
-    /// that the controller was stopped.
-    pub fn finish(&self, ticket: Ticket) -> Result<(), Fault> {
+    /// Runs an admin command to its end; gives its result.
+    fn run(&self, command: &Command) -> Result<u32, Fault> {
+        let ticket = self.launch(To::Admin, 1, |_, _| *command)?;
+        match self.finish(ticket)? {
+            Ok(()) => Ok(self.admin.lock().result()),
+            Err((_, status)) => status.check(command.name).map(|()| 0),
+        }
+    }
+
+    /// Hands in as many commands as asked for, each as `make` gives it, and tells the
+    /// controller once.
+    #[inline]
+    pub fn launch(
+        &self,
+        to: To,
+        count: usize,
+        mut make: impl FnMut(usize, &mut Lists<'_, P>) -> Command,
+    ) -> Result<Ticket, Fault> {
+        self.check_broken()?;
+        let memory = self.memory();
+        let queue = &mut *self.queue(to).lock();
+        let run = queue.claim(count, self.platform.cpu())?;
+        for index in 0..count {
+            let command = make(
+                index,
+                &mut Lists {
+                    queue,
+                    memory,
+                    run,
+                    index,
+                },
+            );
+            queue.write(memory, run, index, &command);
+        }
+        queue.ring(&self.platform, &self.registers);
+        Ok(Ticket { to, run })
+    }
+
+    /// Waits for commands that were handed in together: all of them have ended then. An
+    /// error means that the controller was stopped.
+    #[inline]
+    pub fn finish(&self, ticket: Ticket) -> Result<Outcome, Fault> {
         for _ in 0..COMMAND_US / LOOK_US {
-            let done = || self.queues.lock().get(ticket.to).take(ticket.slot);
-            if let Some(status) = wait(&self.platform, LOOK_US, done) {
-                return status.check(ticket.name);
+            let done = || self.queue(ticket.to).lock().take(ticket.run);
+            if let Some(outcome) = wait(&self.platform, LOOK_US, done) {
+                return Ok(outcome);
             }
             if let Err(fault) = self.check_fatal() {
                 return Err(self.give_up(fault));
             }
         }
         // Has it completed, and only the interrupt got lost?
-        let lost = self.reap();
+        let lost = self.reap(ticket.to);
         let awaited = if lost {
             "completion interrupt"
         } else {
             "completion"
         };
         Err(self.give_up(self.timeout(awaited, COMMAND_US)))
-    }
-
-    /// Where the PRP list of an I/O command's slot is for the controller, filled
-    /// with the pages from `first` on.
-    pub fn prp_list(&self, slot: u16, first: Iova, pages: usize) -> Iova {
-        let at = PRP_LISTS + usize::from(slot) * PRP_LIST_STRIDE;
-        for page in 0..pages {
-            self.memory()
-                .store64(at + 8 * page, first.0 + (page * PAGE) as u64);
-        }
-        self.memory().iova().add(at as u64)
     }
 
     /// Whether it was brought to let go of all memory, or never held any.
@@ -320,7 +339,15 @@ impl<P: Platform> Controller<P> {
 
     /// Whether it was given up.
     pub fn is_broken(&self) -> bool {
-        self.broken.lock().is_some()
+        self.broken.is_completed()
+    }
+
+    #[inline]
+    fn check_broken(&self) -> Result<(), Fault> {
+        match self.broken.get() {
+            None => Ok(()),
+            Some(fault) => Err(fault.clone()),
+        }
     }
 
     /// Announces the end and disables the controller (§3.6.1). When this returns
@@ -329,7 +356,7 @@ impl<P: Platform> Controller<P> {
         if self.is_stopped() {
             return Ok(());
         }
-        if self.broken.lock().is_none() {
+        if !self.is_broken() {
             let configuration = self.registers.read32(CC) & !CC_SHUTDOWN;
             self.registers
                 .write32(CC, configuration | CC_SHUTDOWN_NORMAL);
@@ -361,7 +388,7 @@ impl<P: Platform> Controller<P> {
     /// Ends the use of the controller, for this reason.
     fn give_up(&self, fault: Fault) -> Fault {
         log::error!("{}: {fault}; the controller is disabled", self.name);
-        *self.broken.lock() = Some(fault.clone());
+        self.broken.call_once(|| fault.clone());
         if let Err(fault) = self.disable() {
             log::error!("{}: it cannot be disabled: {fault}", self.name);
         }
@@ -407,25 +434,54 @@ impl<P: Platform> Controller<P> {
         }
     }
 
-    /// Takes in what has completed on either queue.
-    fn reap(&self) -> bool {
+    /// Takes in what has completed in a queue.
+    fn reap(&self, of: To) -> bool {
         if self.is_stopped() {
             return false;
         }
-        let mut queues = self.queues.lock();
-        let Queues { admin, io } = &mut *queues;
-        let reap = |queue: &mut Queue| {
-            queue.reap(&self.platform, &self.registers, self.memory(), &self.name)
-        };
-        // Both, whatever came of the first.
-        reap(admin) | reap(io)
+        let mut queue = self.queue(of).lock();
+        queue.reap(&self.platform, &self.registers, self.memory(), &self.name)
     }
 }
 
-/// Both queues share one interrupt.
-impl<P: Platform> IrqHandler for Controller<P> {
+/// The PRP list of a command that is being made.
+pub struct Lists<'q, P: Platform> {
+    queue: &'q mut Queue,
+    memory: &'q DmaBuffer<P, Bidirectional>,
+    run: Run,
+    index: usize,
+}
+
+impl<P: Platform> Lists<'_, P> {
+    /// Where it is for the controller, with so many pages from `first` on.
+    #[inline]
+    pub fn pages(&mut self, first: Iova, pages: usize) -> Iova {
+        let (run, index) = (self.run, self.index);
+        self.queue.list(self.memory, run, index, (first, pages))
+    }
+}
+
+/// The interrupt of an I/O pair. The first one is the admin queue's too (§5.5).
+pub struct Completions<P: Platform> {
+    /// Of this controller.
+    pub controller: Arc<Controller<P>>,
+    /// The pair.
+    pub pair: usize,
+}
+
+impl<P: Platform> IrqHandler for Completions<P> {
     fn handle(&self) {
-        self.reap();
+        if self.pair == 0 && self.controller.pairs() == 0 {
+            self.controller.reap(To::Admin);
+        }
+        let controller = &self.controller;
+        if controller.reap(To::Io(self.pair)) {
+            let platform = &controller.platform;
+            let waiter = controller.io[self.pair].lock().waiter();
+            if waiter != platform.cpu() {
+                platform.irqs().nudge(waiter);
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! NVM Express driver: one admin queue, one I/O queue pair, reading.
+//! NVM Express driver: one admin queue, a pair of I/O queues for each CPU, reading.
 //!
 //! A controller is brought up in the order of the specification, every wait is
 //! bounded by what the controller says it needs, and whatever fails, the
@@ -6,10 +6,10 @@
 //! the device stops, then mappings go, then pages are free.
 //!
 //! Layout: [`spec`] is the specification in types, `queue` a queue pair,
-//! `controller` the device's life, `disk` the reading.
+//! `controller` the device's life, `disk` the reading, `turns` who reads by which pair.
 //!
-//! Not here: writing, more namespaces than the first, metadata, SGLs, more queues,
-//! namespaces and errors that the controller announces by itself.
+//! Not here: writing, more namespaces than the first, metadata, SGLs, namespaces and
+//! errors that the controller announces by itself.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -21,21 +21,23 @@ mod controller;
 mod disk;
 mod queue;
 pub mod spec;
+mod turns;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use mastiff_core::driver::{Bound, Disk, DmaProof, DmaTest, Driver, Match};
+use mastiff_core::driver::{Bound, Disk, DmaProof, DmaTest, Driver, Match, Pace, Pieces};
 use mastiff_core::error::{Fault, ProbeError};
+use mastiff_core::irq::IrqHandler;
 use mastiff_core::platform::Platform;
-use mastiff_core::probe::{Interrupt, Probe};
-use spin::{Mutex, MutexGuard};
+use mastiff_core::probe::Probe;
 
-use controller::{Controller, MEMORY, REGISTERS};
+use controller::{Completions, Controller, REGISTERS};
 use disk::Reader;
 use spec::command::Identify;
 use spec::identify::{self, Namespace};
 use spec::register::VERSION_1_1;
+use turns::Turns;
 
 /// The driver.
 pub struct Nvme;
@@ -57,17 +59,25 @@ impl<P: Platform> Driver<P> for Nvme {
         let dma = probe.dma()?;
         dma.set_mask(64)?;
         let platform = probe.platform();
-        let memory = dma.alloc(MEMORY)?;
+        let pairs = platform.cpus();
+        let memory = dma.alloc(controller::memory(pairs))?;
         let controller = Arc::new(Controller::new(
             probe.owned_name(),
             platform,
             registers,
             memory,
+            pairs,
         )?);
-        let interrupt = probe.interrupt(controller.clone())?;
+        let handler = |pair| {
+            let controller = controller.clone();
+            let handler: Arc<dyn IrqHandler> = Arc::new(Completions { controller, pair });
+            handler
+        };
+        let mut interrupts = probe.interrupts((0..pairs).map(handler))?;
         controller.enable()?;
         let found = look(&controller, probe.name())?;
-        controller.create_io_queues()?;
+        controller.create_io_queues(interrupts.len())?;
+        interrupts.truncate(controller.pairs());
         let Found {
             id,
             namespace,
@@ -75,9 +85,10 @@ impl<P: Platform> Driver<P> for Nvme {
         } = found;
         let reader = Reader::new(&controller, dma, id, namespace, limit);
         Ok(Box::new(BoundNvme {
-            _interrupt: interrupt,
-            reader: Mutex::new(reader),
+            turns: Turns::new(interrupts),
+            reader,
             namespace,
+            platform: platform.clone(),
             controller,
         }))
     }
@@ -116,10 +127,11 @@ fn look<P: Platform>(controller: &Controller<P>, name: &str) -> Result<Found, Fa
 }
 
 struct BoundNvme<P: Platform> {
-    // Gone first: its handler uses the controller.
-    _interrupt: Interrupt,
-    reader: Mutex<Reader<P>>,
+    // Gone first: the handlers of its interrupts use the controller.
+    turns: Turns,
+    reader: Reader<P>,
     namespace: Namespace,
+    platform: P,
     controller: Arc<Controller<P>>,
 }
 
@@ -148,17 +160,10 @@ impl<P: Platform> Bound for BoundNvme<P> {
     }
 }
 
-impl<P: Platform> BoundNvme<P> {
-    /// The reader. One read at a time, and a sink that reads would wait for itself.
-    fn reader(&self) -> Result<MutexGuard<'_, Reader<P>>, Fault> {
-        let reader = self.reader.try_lock();
-        reader.ok_or_else(|| Fault::invalid("the disk is being read already"))
-    }
-}
-
 impl<P: Platform> DmaTest for BoundNvme<P> {
     fn round_trip(&self) -> Result<DmaProof, Fault> {
-        self.reader()?.verify()
+        let turn = self.turns.take(&self.platform)?;
+        self.reader.verify(turn.pair())
     }
 }
 
@@ -172,6 +177,12 @@ impl<P: Platform> Disk for BoundNvme<P> {
     }
 
     fn read(&self, first: u64, count: u64, sink: &mut dyn FnMut(&[u8])) -> Result<DmaProof, Fault> {
-        self.reader()?.read(first, count, sink)
+        let turn = self.turns.take(&self.platform)?;
+        self.reader.read(turn.pair(), first, count, sink)
+    }
+
+    fn fetch(&self, pace: &Pace, pieces: &mut dyn Pieces) -> Result<DmaProof, Fault> {
+        let turn = self.turns.take(&self.platform)?;
+        self.reader.fetch(turn.pair(), pace, pieces)
     }
 }

@@ -1,8 +1,9 @@
-//! A queue pair: where it is in memory, where its ends are, and which commands
-//! are out. A command's identifier is its slot, and there are fewer slots than
-//! entries, so a submission queue is never full.
+//! A queue pair: where it is in memory, where its ends are, and which commands are
+//! out. A command's identifier is its slot. Slots are taken in turn, several at once,
+//! and there are fewer of them than entries, so a submission queue is never full.
+//! What is out and how it went is kept in bits, a bit for each slot.
 
-use mastiff_core::addr::Iova;
+use mastiff_core::addr::{Iova, PAGE};
 use mastiff_core::dma::{Bidirectional, DmaBuffer};
 use mastiff_core::error::Fault;
 use mastiff_core::platform::{Barrier, Mmio, Platform};
@@ -12,31 +13,17 @@ use crate::spec::register::{head_doorbell, tail_doorbell};
 use crate::spec::status::Status;
 
 /// Most commands that are out at a time.
-pub const SLOTS: usize = 8;
-
-/// A queue pair.
-pub struct Queue {
-    id: u16,
-    entries: u32,
-    // Offsets in the buffer that all queues share.
-    submissions: usize,
-    completions: usize,
-    stride: usize,
-    tail: u32,
-    head: u32,
-    // What the phase tag of a new entry is in this pass.
-    phase: bool,
-    slots: [Slot; SLOTS],
-}
-
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Slot {
-    Free,
-    Out,
-    Done(Status),
-}
+pub const SLOTS: usize = 32;
+/// Entries of a PRP list: with the first page, which is in the command, 128 KiB.
+pub const PRP_LIST: usize = 31;
+/// Bytes of one slot's list; no list crosses a page (§4.1.1).
+const LIST_STRIDE: usize = 256;
+const _: () = assert!(PRP_LIST * 8 <= LIST_STRIDE && (PAGE as usize).is_multiple_of(LIST_STRIDE));
+/// Bytes of all lists of a pair.
+pub const LISTS_LEN: usize = SLOTS * LIST_STRIDE;
 
 /// Where a queue pair is.
+#[derive(Copy, Clone, Debug)]
 pub struct Layout {
     /// Its number; 0 is the admin queue's.
     pub id: u16,
@@ -46,85 +33,171 @@ pub struct Layout {
     pub submissions: usize,
     /// Offset of the completion queue, a page.
     pub completions: usize,
+    /// Offset of [`LISTS_LEN`] bytes for PRP lists, a page.
+    pub lists: usize,
     /// Bytes from doorbell to doorbell.
     pub stride: usize,
 }
+
+/// A queue pair.
+pub struct Queue {
+    layout: Layout,
+    tail: u32,
+    head: u32,
+    // What the phase tag of a new entry is in this pass.
+    phase: bool,
+    // The slot whose turn it is.
+    next: usize,
+    // Slots that are taken; of these, that wait for their completion; of the others,
+    // whose command failed.
+    taken: u32,
+    out: u32,
+    failed: u32,
+    statuses: [Status; SLOTS],
+    waiter: usize,
+    // What the last command gave; the admin queue's alone.
+    result: u32,
+    // Where the pages of each slot's list begin, and how many it has.
+    listed: [(Iova, usize); SLOTS],
+}
+
+/// Commands that were handed in together.
+#[derive(Copy, Clone, Debug)]
+pub struct Run {
+    slots: u32,
+    first: usize,
+}
+
+/// How commands went: the first one that failed, and with what.
+pub type Outcome = Result<(), (usize, Status)>;
 
 impl Queue {
     /// An empty pair in zeroed memory.
     pub fn new(layout: Layout) -> Self {
         Self {
-            id: layout.id,
-            entries: layout.entries,
-            submissions: layout.submissions,
-            completions: layout.completions,
-            stride: layout.stride,
+            layout,
             tail: 0,
             head: 0,
             phase: true,
-            slots: [Slot::Free; SLOTS],
+            next: 0,
+            taken: 0,
+            out: 0,
+            failed: 0,
+            statuses: [Status(0); SLOTS],
+            waiter: 0,
+            result: 0,
+            listed: [(Iova(0), 0); SLOTS],
         }
     }
 
     /// Starts over, in zeroed memory.
     pub fn reset(&mut self) {
-        (self.tail, self.head, self.phase) = (0, 0, true);
-        self.slots = [Slot::Free; SLOTS];
+        *self = Self::new(self.layout);
     }
 
     /// Commands that may be out at a time.
     pub fn depth(&self) -> usize {
-        SLOTS.min(self.entries as usize - 1)
+        SLOTS.min(self.layout.entries as usize - 1)
     }
 
-    /// Number of entries of each queue.
-    pub fn entries(&self) -> u32 {
-        self.entries
+    /// Where it is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// Its number.
-    pub fn id(&self) -> u16 {
-        self.id
+    /// What the last command gave besides its status; the admin queue's alone.
+    pub fn result(&self) -> u32 {
+        self.result
     }
 
-    /// Where the submission queue is for the controller.
-    pub fn submissions_at<P: Platform>(&self, memory: &DmaBuffer<P, Bidirectional>) -> Iova {
-        memory.iova().add(self.submissions as u64)
+    /// The CPU that handed commands in last, and waits for them.
+    pub fn waiter(&self) -> usize {
+        self.waiter
     }
 
-    /// Where the completion queue is for the controller.
-    pub fn completions_at<P: Platform>(&self, memory: &DmaBuffer<P, Bidirectional>) -> Iova {
-        memory.iova().add(self.completions as u64)
-    }
-
-    /// A slot for a command.
-    pub fn claim(&mut self) -> Result<u16, Fault> {
+    /// Slots for `count` commands, at least one, that CPU `waiter` waits for.
+    #[inline]
+    pub fn claim(&mut self, count: usize, waiter: usize) -> Result<Run, Fault> {
         let depth = self.depth();
-        let free = self.slots[..depth]
-            .iter()
-            .position(|slot| *slot == Slot::Free);
-        let slot = free.ok_or(Fault::Exhausted {
-            what: "NVMe command slot",
-            limit: depth as u64,
-        })?;
-        self.slots[slot] = Slot::Out;
-        Ok(slot as u16)
+        let (first, run) = (self.next, self.slots(self.next, count));
+        if count > depth || self.taken & run != 0 {
+            return Err(Fault::Exhausted {
+                what: "NVMe command slot",
+                limit: depth as u64,
+            });
+        }
+        self.waiter = waiter;
+        self.taken |= run;
+        self.out |= run;
+        self.next = self.slot(first + count);
+        Ok(Run { slots: run, first })
     }
 
-    /// Hands a command in under the slot that was claimed for it.
-    pub fn submit<P: Platform>(
+    /// Some slots in turn, as bits.
+    fn slots(&self, first: usize, count: usize) -> u32 {
+        let depth = self.depth();
+        let bits = ((1u64 << count.min(SLOTS)) - 1) << first;
+        // Those beyond the last one are the first ones.
+        (bits | bits >> depth) as u32 & ((1u64 << depth) - 1) as u32
+    }
+
+    /// The slot with a number that may be one turn too high.
+    #[inline]
+    fn slot(&self, number: usize) -> usize {
+        let depth = self.depth();
+        if number < depth {
+            number
+        } else {
+            number - depth
+        }
+    }
+
+    /// Writes the command of number `index` of a run. The controller does not know yet.
+    #[inline]
+    pub fn write<P: Platform>(
         &mut self,
-        platform: &P,
-        registers: &P::Mmio,
         memory: &DmaBuffer<P, Bidirectional>,
-        slot: u16,
+        run: Run,
+        index: usize,
         command: &Command,
     ) {
-        let entry = self.submissions + self.tail as usize * COMMAND_LEN;
-        memory.write(entry, &command.encode(slot));
-        self.tail = (self.tail + 1) % self.entries;
+        let slot = self.slot(run.first + index);
+        let entry = self.layout.submissions + self.tail as usize * COMMAND_LEN;
+        memory.store_pairs(entry, &command.encode(slot as u16));
+        self.tail += 1;
+        if self.tail == self.layout.entries {
+            self.tail = 0;
+        }
+    }
+
+    /// The PRP list of a command for neighbouring pages. The memory stays the same, and
+    /// mostly so do the addresses, so that there is nothing to write.
+    #[inline]
+    pub fn list<P: Platform>(
+        &mut self,
+        memory: &DmaBuffer<P, Bidirectional>,
+        run: Run,
+        index: usize,
+        (first, pages): (Iova, usize),
+    ) -> Iova {
+        let slot = self.slot(run.first + index);
+        let at = self.layout.lists + slot * LIST_STRIDE;
+        let known = self.listed[slot];
+        if known.0 != first || known.1 < pages {
+            for page in 0..pages {
+                memory.store64(at + 8 * page, first.0 + page as u64 * PAGE);
+            }
+            self.listed[slot] = (first, pages);
+        }
+        memory.iova().add(at as u64)
+    }
+
+    /// Tells the controller of all commands that were written.
+    #[inline]
+    pub fn ring<P: Platform>(&self, platform: &P, registers: &P::Mmio) {
         platform.barrier(Barrier::Publish);
-        registers.write32(tail_doorbell(self.id, self.stride), self.tail);
+        let Layout { id, stride, .. } = self.layout;
+        registers.write32(tail_doorbell(id, stride), self.tail);
     }
 
     /// Takes in what has completed. Returns whether anything had. `name` is the
@@ -136,51 +209,77 @@ impl Queue {
         memory: &DmaBuffer<P, Bidirectional>,
         name: &str,
     ) -> bool {
-        let before = (self.head, self.phase);
+        let Layout {
+            id,
+            entries,
+            completions,
+            stride,
+            ..
+        } = self.layout;
+        let mut moved = false;
         // At most a pass: a controller that goes mad must not keep us here.
-        for _ in 0..self.entries {
-            let entry = self.completions + self.head as usize * COMPLETION_LEN;
+        for _ in 0..entries {
+            if self.out == 0 {
+                break;
+            }
+            let entry = completions + self.head as usize * COMPLETION_LEN;
             let completion = Completion(memory.load32(entry + Completion::OFFSET));
             if completion.phase() != self.phase {
                 break;
             }
+            if id == 0 {
+                self.result = memory.load32(entry + Completion::RESULT);
+            }
             self.head += 1;
-            if self.head == self.entries {
+            if self.head == entries {
                 self.head = 0;
                 self.phase = !self.phase;
             }
+            moved = true;
             self.complete(completion, name);
         }
-        let moved = before != (self.head, self.phase);
         if moved {
             // The entries were read before the doorbell gives them back, and the
             // data that they announce is read after.
             platform.barrier(Barrier::Full);
-            registers.write32(head_doorbell(self.id, self.stride), self.head);
+            registers.write32(head_doorbell(id, stride), self.head);
         }
         moved
     }
 
+    #[inline]
     fn complete(&mut self, completion: Completion, name: &str) {
-        match self.slots.get_mut(usize::from(completion.command())) {
-            Some(slot @ Slot::Out) => *slot = Slot::Done(completion.status()),
-            _ => log::error!(
-                "{name}: queue {} completes command {}, which is not out",
-                self.id,
-                completion.command()
-            ),
+        let slot = completion.command();
+        let bit = 1u32.checked_shl(slot.into()).unwrap_or(0);
+        if self.out & bit == 0 {
+            let id = self.layout.id;
+            log::error!("{name}: queue {id} completes command {slot}, which is not out");
+            return;
+        }
+        self.out &= !bit;
+        if completion.status().code() != 0 {
+            self.failed |= bit;
+            self.statuses[usize::from(slot) % SLOTS] = completion.status();
         }
     }
 
-    /// The status of a command that has completed; its slot is free again.
-    pub fn take(&mut self, slot: u16) -> Option<Status> {
-        let slot = &mut self.slots[usize::from(slot)];
-        match *slot {
-            Slot::Done(status) => {
-                *slot = Slot::Free;
-                Some(status)
-            }
-            _ => None,
+    /// How the commands of a run went, once all of them have completed; their slots are
+    /// free again.
+    #[inline]
+    pub fn take(&mut self, run: Run) -> Option<Outcome> {
+        if self.out & run.slots != 0 {
+            return None;
         }
+        self.taken &= !run.slots;
+        let failed = self.failed & run.slots;
+        if failed == 0 {
+            return Some(Ok(()));
+        }
+        self.failed &= !failed;
+        let first = (0..self.depth()).find_map(|index| {
+            let slot = self.slot(run.first + index);
+            (failed & 1 << slot != 0).then(|| (index, self.statuses[slot]))
+        });
+        Some(first.map_or(Ok(()), Err))
     }
 }

@@ -1,7 +1,7 @@
 //! The driver against the model: reading whatever the sizes, and letting go of all
 //! memory whatever goes wrong.
 
-use mastiff_core::driver::{Disk, DmaProof, Driver};
+use mastiff_core::driver::{Disk, DmaProof, Driver, Pace, Piece, Pieces};
 use mastiff_core::engine::{Engine, State};
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Barrier;
@@ -14,6 +14,7 @@ use mastiff_testkit::nvme::SimNvme;
 use mastiff_testkit::pci::{PciMachine, SimBus};
 use mastiff_testkit::trace::Event;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const HOST: &str = "/pcie@10000000";
 const NAME: &str = "/pcie@10000000/00:01.0";
@@ -197,6 +198,193 @@ fn one_block_costs_one_page() {
     let (data, _) = read(disk(&engine), 77, 1).unwrap();
     assert!(data == contents(1 << 20)[77 * 512..78 * 512]);
     assert_eq!(bench.machine.sim.inject().taken(Step::Pages), before + 1);
+}
+
+/// Pieces from places of its own, with what came of them.
+struct Scattered {
+    places: Vec<(u64, u32)>,
+    asked: usize,
+    data: Vec<Vec<u8>>,
+}
+
+impl Scattered {
+    fn new(places: impl IntoIterator<Item = (u64, u32)>) -> Self {
+        Self {
+            places: places.into_iter().collect(),
+            asked: 0,
+            data: Vec::new(),
+        }
+    }
+
+    fn fetch(&mut self, disk: &dyn Disk, bytes: u64, depth: usize) -> Result<DmaProof, Fault> {
+        let count = self.places.len() as u64;
+        let over = Some(0xee);
+        disk.fetch(
+            &Pace {
+                count,
+                bytes,
+                depth,
+                over,
+            },
+            self,
+        )
+    }
+
+    /// Whether what came is what is there.
+    fn check(&self, disk: &[u8]) {
+        for (data, &(first, blocks)) in self.data.iter().zip(&self.places) {
+            let at = first as usize * 512;
+            assert!(*data == disk[at..at + blocks as usize * 512], "{first}");
+        }
+    }
+}
+
+impl Pieces for Scattered {
+    fn next(&mut self) -> (u64, u32) {
+        self.asked += 1;
+        self.places[self.asked - 1]
+    }
+
+    fn landed(&mut self, piece: &dyn Piece) {
+        let mut data = vec![0; piece.len()];
+        piece.copy(0, &mut data);
+        self.data.push(data);
+    }
+}
+
+#[test]
+fn pieces_from_anywhere_come_in_order_many_at_a_time() {
+    for (depth, most) in [(0, 1), (1, 1), (2, 2), (5, 4), (32, 32), (1000, 32)] {
+        let bench = bench(2 << 20);
+        let engine = bench.boot();
+        let resting = bench.machine.iommu.counts();
+        let places = (0..300).map(|index| (index * 1237 % 4000, 1 + index as u32 % 20));
+        let mut pieces = Scattered::new(places);
+        let proof = pieces.fetch(disk(&engine), 20 * 512, depth).unwrap();
+        assert_eq!(pieces.data.len(), 300);
+        pieces.check(&contents(2 << 20));
+        let bytes: usize = pieces.data.iter().map(Vec::len).sum();
+        assert_eq!(proof.bytes, bytes as u64);
+        assert_eq!(bench.device.lock().unwrap().most_out, most, "depth {depth}");
+        let counts = bench.machine.iommu.counts();
+        assert_eq!(counts.mappings, resting.mappings);
+        assert_eq!(bench.machine.iommu.aborted(), []);
+    }
+}
+
+#[test]
+fn fewer_at_a_time_where_memory_is_short() {
+    let bench = bench(2 << 20);
+    let engine = bench.boot();
+    // There are pages for one side of half the size.
+    bench.machine.sim.inject().fail(Step::Pages, 1);
+    let mut pieces = Scattered::new((0..50).map(|index| (index * 8, 8)));
+    pieces.fetch(disk(&engine), 4096, 32).unwrap();
+    pieces.check(&contents(2 << 20));
+    assert_eq!(bench.device.lock().unwrap().most_out, 16);
+}
+
+#[test]
+fn a_piece_that_has_no_room_is_refused_before_it_is_read() {
+    let bench = bench(1 << 20);
+    let engine = bench.boot();
+    let reads = || bench.device.lock().unwrap().reads;
+    let before = reads();
+    for (places, bytes) in [
+        (vec![(0, 9)], 4096),
+        (vec![(0, 0)], 4096),
+        (vec![(0, u32::MAX)], 4096),
+        (vec![(0, 1)], 0),
+        (vec![(0, 1)], 1 << 30),
+        (vec![], 4096),
+    ] {
+        let result = Scattered::new(places).fetch(disk(&engine), bytes, 4);
+        assert!(matches!(result, Err(Fault::Invalid { .. })), "{result:?}");
+    }
+    assert_eq!(reads(), before);
+    // What is beyond the end the controller refuses, and the others are good.
+    let mut pieces = Scattered::new([(0, 8), (8, 8), (2048, 8), (16, 8)]);
+    let error = pieces.fetch(disk(&engine), 4096, 8).unwrap_err();
+    assert_eq!(error.to_string(), "Read: LBA Out of Range (status 0x80)");
+    assert_eq!(pieces.data.len(), 2);
+    pieces.check(&contents(1 << 20));
+    assert!(read(disk(&engine), 0, 2048).is_ok());
+}
+
+#[test]
+fn the_doorbell_rings_once_for_a_batch() {
+    let bench = bench(4 << 20);
+    let engine = bench.boot();
+    bench.machine.sim.trace().start();
+    let mut pieces = Scattered::new((0..32).map(|index| (index * 256, 256)));
+    pieces.fetch(disk(&engine), 128 << 10, 4).unwrap();
+    pieces.check(&contents(4 << 20));
+    let events = bench.machine.sim.trace().stop();
+    let doorbells = |offset| {
+        let rung =
+            |event: &&Event| matches!(event, Event::Write { pa, .. } if pa & 0xfff == offset);
+        events.iter().filter(rung).count()
+    };
+    assert_eq!(doorbells(8), 16, "one for two commands");
+}
+
+/// Reads by so many CPUs at once. Says how many reads went to each queue.
+fn by_cpus(cpus: usize, queues: u32, has_msi: bool) -> Vec<(usize, u64)> {
+    let mut bench = bench(1 << 20);
+    bench.machine.sim.set_cpus(cpus);
+    bench.machine.has_msi = has_msi;
+    bench.change(|device| device.queues = queues);
+    let mut engine = bench.boot();
+    let bound = engine.device(NAME).unwrap().bound().unwrap();
+    let together = std::sync::Barrier::new(cpus);
+    std::thread::scope(|scope| {
+        for cpu in 0..cpus as u64 {
+            let together = &together;
+            scope.spawn(move || {
+                together.wait();
+                let first = 100 * cpu;
+                for _ in 0..4 {
+                    let disk = bound.disk().unwrap();
+                    let (data, _) = read(disk, first, 1000).unwrap();
+                    let at = first as usize * 512;
+                    assert!(data == contents(1 << 20)[at..at + 1000 * 512]);
+                }
+            });
+        }
+    });
+    let reads = bench.device.lock().unwrap().reads_by.clone();
+    if has_msi && reads.len() == cpus {
+        // Each pair's interrupt goes to the CPU that waits for it.
+        let takers = bench.machine.msi.used().into_iter();
+        let takers: BTreeSet<usize> = takers
+            .map(|it| bench.machine.sim.chip().target(it))
+            .collect();
+        assert_eq!(takers, (0..cpus).collect());
+    }
+    engine.suspend().unwrap();
+    engine.resume().unwrap();
+    assert!(read(disk(&engine), 0, 2048).unwrap().0 == contents(1 << 20));
+    engine.unbind(NAME).unwrap();
+    bench.check_clean();
+    reads.into_iter().collect()
+}
+
+#[test]
+fn each_cpu_reads_by_its_own_queues() {
+    // Four pieces of up to 128 KiB, four times.
+    assert_eq!(by_cpus(1, 64, true), [(1, 16)]);
+    assert_eq!(by_cpus(3, 64, true), [(1, 16), (2, 16), (3, 16)]);
+}
+
+#[test]
+fn cpus_share_queues_where_there_are_fewer() {
+    let all = |reads: Vec<(usize, u64)>| reads.iter().map(|(_, count)| count).sum::<u64>();
+    // As many as the controller has, as the function has messages, or just the pin.
+    let reads = by_cpus(3, 2, true);
+    assert_eq!((reads.len(), all(reads)), (2, 48));
+    let reads = by_cpus(6, 64, true);
+    assert_eq!((reads.len(), all(reads)), (4, 96));
+    assert_eq!(by_cpus(2, 64, false), [(1, 32)]);
 }
 
 #[test]
@@ -402,7 +590,7 @@ fn memory_of_a_controller_that_does_not_stop_is_never_reused() {
     assert_eq!(parked, 8 * 32, "the data of all commands that were out");
     engine.unbind(NAME).unwrap();
     let memory = bench.machine.sim.memory();
-    assert_eq!(memory.quarantined(), parked + 5, "its queues");
+    assert_eq!(memory.quarantined(), parked + 6, "its queues");
     assert_eq!(memory.live(), 0);
 }
 
@@ -496,7 +684,7 @@ fn mappings_that_fail_leave_nothing() {
         let _ = engine.unbind(HOST);
         bench.check_clean();
         if done {
-            assert!(n >= 10);
+            assert!(n >= 4, "queues, doorbell, two batches");
             break;
         }
     }
@@ -506,12 +694,13 @@ fn mappings_that_fail_leave_nothing() {
 fn an_unmapping_that_fails_fails_the_read_and_parks_the_memory() {
     let bench = bench(1 << 20);
     let engine = bench.boot();
-    bench.machine.iommu.inject().fail(Step::Unmap, 2);
+    bench.machine.iommu.inject().fail(Step::Unmap, 1);
     assert!(matches!(
         read(disk(&engine), 0, 2048),
         Err(Fault::Timeout { .. })
     ));
-    assert_eq!(bench.machine.sim.memory().quarantined(), 32);
+    let batch = bench.machine.sim.memory().quarantined();
+    assert_eq!(batch, 4 * 32, "all that was mapped together");
     assert!(read(disk(&engine), 0, 2048).unwrap().0 == contents(1 << 20));
 }
 

@@ -168,6 +168,42 @@ pub trait Disk {
     /// Reads `count` blocks from `first` in order, handing each stretch of data
     /// over as it arrives. Returns how the first transfer's data came in.
     fn read(&self, first: u64, count: u64, sink: &mut dyn FnMut(&[u8])) -> Result<DmaProof, Fault>;
+    /// Reads pieces from anywhere, several at a time, without copying any: whoever
+    /// gets them takes what it wants. Returns how the first one came in.
+    fn fetch(&self, pace: &Pace, pieces: &mut dyn Pieces) -> Result<DmaProof, Fault>;
+}
+
+/// How pieces are read.
+#[derive(Copy, Clone, Debug)]
+pub struct Pace {
+    /// How many there are.
+    pub count: u64,
+    /// The most bytes that one has.
+    pub bytes: u64,
+    /// How many may be under way at a time; a disk may have fewer.
+    pub depth: usize,
+    /// What memory is filled with before a piece is read over it, to prove that it was.
+    pub over: Option<u8>,
+}
+
+/// What is read, piece by piece, and what becomes of it: both in the same order.
+pub trait Pieces {
+    /// Where the next piece is: its first block, and how many there are.
+    fn next(&mut self) -> (u64, u32);
+    /// The next piece is there, and the device cannot reach it any more.
+    fn landed(&mut self, piece: &dyn Piece);
+}
+
+/// Data that a device has brought.
+pub trait Piece {
+    /// Its length in bytes.
+    fn len(&self) -> usize;
+    /// Whether there is none; there always is some.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Copies some of it out.
+    fn copy(&self, offset: usize, to: &mut [u8]);
 }
 
 /// A bus master that can move a pattern through memory and back.

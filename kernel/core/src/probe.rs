@@ -248,10 +248,34 @@ impl<'a, P: Platform> Probe<'a, P> {
         Ok(hub.connect(chip, irq, self.name, handler)?)
     }
 
+    /// Connects interrupts of the device, one for each handler as far as it can send
+    /// messages and a controller has them, and the first one in any case.
+    pub fn interrupts(
+        &mut self,
+        handlers: impl IntoIterator<Item = Arc<dyn IrqHandler>>,
+    ) -> Result<Vec<Interrupt>, ProbeError> {
+        let mut all: Vec<Interrupt> = Vec::new();
+        for (index, handler) in (0..).zip(handlers) {
+            if index == 0 {
+                all.push(self.interrupt(handler)?);
+                continue;
+            }
+            match self.message(index, handler)? {
+                Some(Ok(interrupt)) if all[0].is_message() => all.push(interrupt),
+                Some(Err(fault)) => {
+                    log::warn!("{}: no message interrupt {index}: {fault}", self.name);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        Ok(all)
+    }
+
     /// Connects an interrupt of the device, by message where the device, the tree
     /// and a controller have it, wired otherwise.
     pub fn interrupt(&mut self, handler: Arc<dyn IrqHandler>) -> Result<Interrupt, ProbeError> {
-        let unsent = match self.message(handler.clone())? {
+        let unsent = match self.message(0, handler.clone())? {
             Some(Ok(interrupt)) => return Ok(interrupt),
             Some(Err(fault)) => Some(fault),
             None => None,
@@ -278,10 +302,11 @@ impl<'a, P: Platform> Probe<'a, P> {
         Ok(Interrupt { source, line })
     }
 
-    /// An interrupt by message, or why it cannot be had; none where there is nothing
+    /// Interrupt `index` by message, or why it cannot be had; none where there is nothing
     /// that could be told to send it.
     fn message(
         &self,
+        index: u32,
         handler: Arc<dyn IrqHandler>,
     ) -> Result<Option<Result<Interrupt, Fault>>, Fault> {
         let (Some(child), Some(bus), Some(lease)) = (self.child, self.bus, self.lease) else {
@@ -290,7 +315,7 @@ impl<'a, P: Platform> Probe<'a, P> {
         let Some(&requester) = child.requesters.first() else {
             return Ok(None);
         };
-        if child.function.messages() == 0 {
+        if child.function.messages() <= index {
             return Ok(None);
         }
         let node = self.context.tree.node(bus);
@@ -305,15 +330,19 @@ impl<'a, P: Platform> Probe<'a, P> {
             return Ok(None);
         };
         let id = target.cells.first().copied().unwrap_or(requester);
-        Ok(Some(self.send_messages(child, lease, chip, id, handler)))
+        Ok(Some(self.send_messages(
+            index,
+            (child, lease),
+            (chip, id),
+            handler,
+        )))
     }
 
     fn send_messages(
         &self,
-        child: &Child,
-        lease: &Lease<P>,
-        chip: Arc<dyn MsiChip>,
-        id: u32,
+        index: u32,
+        (child, lease): (&Child, &Lease<P>),
+        (chip, id): (Arc<dyn MsiChip>, u32),
         handler: Arc<dyn IrqHandler>,
     ) -> Result<Interrupt, Fault> {
         let vector = chip.allocate(id)?;
@@ -322,9 +351,9 @@ impl<'a, P: Platform> Probe<'a, P> {
         // The doorbell is a DMA target like any other: behind an IOMMU it has an
         // IOVA, and that is what the function must write to.
         let address = lease.doorbell(vector.doorbell)?;
-        child.function.set_message(0, address, vector.data)?;
+        child.function.set_message(index, address, vector.data)?;
         Ok(Interrupt {
-            source: Source::Message(child.function.clone(), 0),
+            source: Source::Message(child.function.clone(), index),
             line,
         })
     }

@@ -237,27 +237,41 @@ impl<P: Platform, D: Direction> DmaBuffer<P, D> {
     }
 
     /// Loads an aligned word, as one access.
+    #[inline(always)]
     pub fn load32(&self, offset: usize) -> u32 {
         self.before_read(offset, 4);
         self.mapped.pages().load32(offset)
     }
 
     /// Stores an aligned word, as one access.
+    #[inline]
     pub fn store32(&self, offset: usize, value: u32) {
         self.mapped.pages().store32(offset, value);
         self.after_write(offset, 4);
     }
 
     /// Loads an aligned double word, as one access.
+    #[inline]
     pub fn load64(&self, offset: usize) -> u64 {
         self.before_read(offset, 8);
         self.mapped.pages().load64(offset)
     }
 
     /// Stores an aligned double word, as one access.
+    #[inline]
     pub fn store64(&self, offset: usize, value: u64) {
         self.mapped.pages().store64(offset, value);
         self.after_write(offset, 8);
+    }
+
+    /// Stores aligned pairs of double words, each word as one access, for a device that
+    /// is told of them when they are all there.
+    #[inline]
+    pub fn store_pairs(&self, offset: usize, pairs: &[[u64; 2]]) {
+        for (index, &pair) in pairs.iter().enumerate() {
+            self.mapped.pages().store_pair(offset + 16 * index, pair);
+        }
+        self.after_write(offset, 16 * pairs.len());
     }
 
     /// Sets bytes.
@@ -266,12 +280,14 @@ impl<P: Platform, D: Direction> DmaBuffer<P, D> {
         self.after_write(offset, len);
     }
 
+    #[inline(always)]
     fn before_read(&self, offset: usize, len: usize) {
         if !self.mapped.inner.coherent && D::FROM_DEVICE {
             self.mapped.pages().invalidate(offset, len);
         }
     }
 
+    #[inline]
     fn after_write(&self, offset: usize, len: usize) {
         if !self.mapped.inner.coherent {
             self.mapped.pages().clean(offset, len);

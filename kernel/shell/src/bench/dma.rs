@@ -1,6 +1,5 @@
 //! Mapping and what goes with it, on a domain of its own that no stream goes through.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{PAGE, StreamId};
@@ -11,6 +10,7 @@ use mastiff_core::platform::Platform;
 use mastiff_dt::NodeId;
 
 use super::meter::{SAMPLES, Samples};
+use super::random::Random;
 use super::{Course, Work};
 use crate::commands::Failure;
 use crate::records::Record;
@@ -31,7 +31,7 @@ type Loan<'d, P> = DmaLoan<'d, P, Bidirectional>;
 /// Mappings that are out, to be ended in any order.
 struct Held<'d, P: Platform> {
     mappings: Vec<Loan<'d, P>>,
-    random: u64,
+    random: Random,
 }
 
 impl<'d, P: Platform> Held<'d, P> {
@@ -48,17 +48,13 @@ impl<'d, P: Platform> Held<'d, P> {
                 Err(fault) => return Err(fault.into()),
             }
         }
-        let random = 0x9e37_79b9_7f4a_7c15;
+        let random = Random::new();
         Ok(Some(Self { mappings, random }))
     }
 
     /// One of them, each time another, and the same ones in every boot.
     fn any(&mut self) -> Option<Loan<'d, P>> {
-        // Xorshift.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let index = self.random.checked_rem(self.mappings.len() as u64)?;
+        let index = self.random.below(self.mappings.len() as u64)?;
         Some(self.mappings.swap_remove(index as usize))
     }
 }
@@ -68,7 +64,10 @@ fn lend<P: Platform>(dma: &Dma<P>, pages: P::Pages) -> Result<Loan<'_, P>, Fault
 }
 
 /// Mappings of each size, with few and many others out.
-pub fn rows<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+pub fn rows<P: Platform>(
+    course: &mut Course<'_, '_, P>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     for (name, bytes, counts) in SIZES {
         for &outstanding in counts {
             let dma = course.rehearsal()?;
@@ -83,7 +82,7 @@ pub fn rows<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Resul
 
 /// Ends some mappings in any order, then makes as many again.
 fn steady<'d, P: Platform>(
-    course: &Course<'_, P>,
+    course: &Course<'_, '_, P>,
     name: &'static str,
     dma: &'d Dma<P>,
     mut held: Held<'d, P>,
@@ -115,7 +114,10 @@ fn steady<'d, P: Platform>(
 }
 
 /// Single pages from anywhere as one list, mapped and unmapped.
-pub fn lists<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+pub fn lists<P: Platform>(
+    course: &mut Course<'_, '_, P>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let dma = course.rehearsal()?;
     let pages = (0..LIST).map(|_| dma.pages(PAGE));
     let mut pages: Vec<P::Pages> = pages.collect::<Result<_, _>>()?;
@@ -139,7 +141,10 @@ pub fn lists<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Resu
 }
 
 /// The first mapping in a domain that was just made.
-pub fn first<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+pub fn first<P: Platform>(
+    course: &mut Course<'_, '_, P>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let mut samples = Samples::new();
     for _ in 0..SAMPLES {
         let dma = course.rehearsal()?;
@@ -153,7 +158,10 @@ pub fn first<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Resu
 }
 
 /// A zeroed page that a device shares, made and ended.
-pub fn alloc<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+pub fn alloc<P: Platform>(
+    course: &mut Course<'_, '_, P>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let dma = course.rehearsal()?;
     let mut samples = Samples::new();
     let work = course.work();
@@ -171,7 +179,10 @@ pub fn alloc<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Resu
 }
 
 /// Sending a stream that nobody uses through a domain, and aborting it again.
-pub fn attach<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Result<(), Failure> {
+pub fn attach<P: Platform>(
+    course: &mut Course<'_, '_, P>,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
     let (node, iommu) = course.iommu()?;
     let Some(stream) = idle(course, node, &*iommu) else {
         log::warn!("bench: every stream belongs to a device: attach is left out");
@@ -204,7 +215,11 @@ pub fn attach<P: Platform>(course: &Course<'_, P>, out: &mut Vec<Record>) -> Res
 }
 
 /// The highest stream that is no device's.
-fn idle<P: Platform>(course: &Course<'_, P>, node: NodeId, iommu: &dyn Iommu) -> Option<StreamId> {
+fn idle<P: Platform>(
+    course: &Course<'_, '_, P>,
+    node: NodeId,
+    iommu: &dyn Iommu,
+) -> Option<StreamId> {
     let known = course.shell.engine.context().streams.all();
     let taken = |id| {
         known
@@ -215,13 +230,7 @@ fn idle<P: Platform>(course: &Course<'_, P>, node: NodeId, iommu: &dyn Iommu) ->
     (0..count).rev().find(|&id| !taken(id)).map(StreamId)
 }
 
-impl<P: Platform> Course<'_, P> {
-    fn iommu(&self) -> Result<(NodeId, Arc<dyn Iommu>), Failure> {
-        let mut iommus = self.shell.engine.context().iommus().into_iter();
-        let first = iommus.next();
-        first.ok_or_else(|| Failure::new("no IOMMU is bound"))
-    }
-
+impl<P: Platform> Course<'_, '_, P> {
     fn rehearsal(&self) -> Result<Dma<P>, Failure> {
         let (node, _) = self.iommu()?;
         Ok(self.shell.engine.context().rehearsal(node)?)

@@ -15,22 +15,22 @@ pub const SAMPLES: usize = 1000;
 const TURNS: [u32; 2] = [1_000, 1_001_000];
 
 /// Counts what a piece of work retires.
-pub struct Meter<'p, P: Platform> {
-    platform: &'p P,
+pub struct Meter<P: Platform> {
+    platform: P,
     // What counting nothing shows.
     overhead: u32,
 }
 
-impl<'p, P: Platform> Meter<'p, P> {
+impl<P: Platform> Meter<P> {
     /// Fails where instructions are not counted, or not exactly.
-    pub fn new(platform: &'p P, system: &dyn System) -> Result<Self, Failure> {
+    pub fn new(platform: &P, system: &dyn System) -> Result<Self, Failure> {
         if platform.retired().is_none() {
             return Err(Failure::new(
                 "this CPU does not count instructions; QEMU's do with -icount shift=0",
             ));
         }
         let mut meter = Self {
-            platform,
+            platform: platform.clone(),
             overhead: 0,
         };
         let mut empty: Vec<u32> = (0..SAMPLES).map(|_| meter.count(|| {}).0).collect();
@@ -59,15 +59,18 @@ impl<'p, P: Platform> Meter<'p, P> {
     pub fn count<T>(&self, work: impl FnOnce() -> T) -> (u32, T) {
         let before = self.now();
         let result = work();
-        let after = self.now();
-        (
-            after.wrapping_sub(before).wrapping_sub(self.overhead),
-            result,
-        )
+        (self.since(before), result)
     }
 
+    /// Instructions since a moment that [`now`](Self::now) gave.
     #[inline(always)]
-    fn now(&self) -> u32 {
+    pub fn since(&self, before: u32) -> u32 {
+        self.now().wrapping_sub(before).wrapping_sub(self.overhead)
+    }
+
+    /// What the counter shows.
+    #[inline(always)]
+    pub fn now(&self) -> u32 {
         // Looked for when this was made.
         self.platform.retired().unwrap_or_default()
     }

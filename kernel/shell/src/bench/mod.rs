@@ -1,12 +1,19 @@
 //! What things cost, in retired instructions: single operations counted one by one,
 //! on a counter that was checked first. `docs/performance.md` says how to read it.
 
+mod disk;
 mod dma;
+mod engine;
 mod meter;
+mod random;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use mastiff_core::iommu::Iommu;
+
 use mastiff_core::platform::Platform;
+use mastiff_dt::NodeId;
 
 use crate::commands::Failure;
 use crate::records::{BenchRecord, Record};
@@ -14,29 +21,32 @@ use crate::shell::Shell;
 use meter::{Meter, Samples};
 
 /// One family of rows.
-type Family<P> = fn(&Course<'_, P>, &mut Vec<Record>) -> Result<(), Failure>;
+type Family<P> = fn(&mut Course<'_, '_, P>, &mut Vec<Record>) -> Result<(), Failure>;
 
-/// All families, by name.
-fn families<P: Platform>() -> [(&'static str, Family<P>); 5] {
+/// All families, by name. The last ones take devices down and up again.
+fn families<P: Platform>() -> [(&'static str, Family<P>); 8] {
     [
         ("map", dma::rows),
         ("list", dma::lists),
         ("first", dma::first),
         ("alloc", dma::alloc),
         ("attach", dma::attach),
+        ("disk", disk::all),
+        ("probe", engine::probe),
+        ("table", engine::table),
     ]
 }
 
 /// What a family works with.
-struct Course<'s, P: Platform> {
-    shell: &'s Shell<'s, P>,
-    meter: Meter<'s, P>,
+struct Course<'s, 'a, P: Platform> {
+    shell: &'s mut Shell<'a, P>,
+    meter: Meter<P>,
     mode: &'static str,
 }
 
 /// Runs one family, or all.
 pub fn run<P: Platform>(
-    shell: &Shell<'_, P>,
+    shell: &mut Shell<'_, P>,
     name: Option<&str>,
     out: &mut Vec<Record>,
 ) -> Result<(), Failure> {
@@ -46,20 +56,20 @@ pub fn run<P: Platform>(
     if families.is_empty() {
         return Err(Failure::new("no such bench; `help bench` lists them"));
     }
-    let context = shell.engine.context();
-    let course = Course {
-        shell,
-        meter: Meter::new(&context.platform, shell.system)?,
-        mode: match (context.policy.passthrough, context.policy.lazy) {
-            (true, _) => "passthrough",
-            (false, true) => "lazy",
-            (false, false) => "strict",
-        },
-    };
+    let mut course = Course::new(shell)?;
     for (_, family) in families {
-        family(&course, out)?;
+        family(&mut course, out)?;
     }
     Ok(())
+}
+
+/// Runs the rows of one disk.
+pub fn disk<P: Platform>(
+    shell: &mut Shell<'_, P>,
+    name: &str,
+    out: &mut Vec<Record>,
+) -> Result<(), Failure> {
+    disk::rows(&Course::new(shell)?, name, out)
 }
 
 impl BenchRecord {
@@ -105,7 +115,26 @@ impl Work {
     }
 }
 
-impl<P: Platform> Course<'_, P> {
+impl<'s, 'a, P: Platform> Course<'s, 'a, P> {
+    /// Fails where instructions are not counted exactly.
+    fn new(shell: &'s mut Shell<'a, P>) -> Result<Self, Failure> {
+        let context = shell.engine.context();
+        let mode = match (context.policy.passthrough, context.policy.lazy) {
+            (true, _) => "passthrough",
+            (false, true) => "lazy",
+            (false, false) => "strict",
+        };
+        let meter = Meter::new(&context.platform, shell.system)?;
+        Ok(Self { shell, meter, mode })
+    }
+
+    /// The first IOMMU that is bound.
+    fn iommu(&self) -> Result<(NodeId, Arc<dyn Iommu>), Failure> {
+        let mut iommus = self.shell.engine.context().iommus().into_iter();
+        let first = iommus.next();
+        first.ok_or_else(|| Failure::new("no IOMMU is bound"))
+    }
+
     /// What the IOMMUs were given to do so far.
     fn work(&self) -> Work {
         let iommus = self.shell.engine.context().iommus();

@@ -8,6 +8,7 @@ use mastiff_core::driver::{DmaTest, Way};
 use mastiff_core::platform::Platform;
 
 use super::{Failure, device, number, wrong_words};
+use crate::bench;
 use crate::records::{DataRecord, DmaRecord, Record};
 use crate::shell::Shell;
 
@@ -154,6 +155,7 @@ pub fn disk<P: Platform>(
             out.push(Record::Dma(shell.hash(&name)?));
             Ok(())
         }
+        ["bench"] => bench::disk(shell, &name, out),
         ["read", block] => blocks(shell, &name, number(block, "the block")?, 1, out),
         ["read", block, count] => {
             let block = number(block, "the block")?;

@@ -305,12 +305,15 @@ fn masters<P: Platform>() -> [Command<P>; 5] {
         ),
         Command::new(
             "disk",
-            "<device> hash | read <block> [blocks]",
+            "<device> hash | read <block> [blocks] | bench",
             (2, 4),
             dma::disk,
-            "a disk's SHA-256; its blocks",
+            "a disk's SHA-256; its blocks; what reads cost",
         )
-        .more("hash reads all of the disk. read shows one block, or so many."),
+        .more(
+            "hash reads all of the disk. read shows one block, or so many. bench counts the\n\
+             instructions of a read, as the command of that name does.",
+        ),
         Command::new(
             "run",
             "",
@@ -375,7 +378,7 @@ fn machine<P: Platform>() -> [Command<P>; 12] {
             .more("And instructions retired, where they can be counted exactly."),
         Command::new(
             "bench",
-            "[map | list | first | alloc | attach]",
+            "[map | list | first | alloc | attach | disk | probe | table]",
             (0, 1),
             machine::bench,
             "what things cost, in instructions",
@@ -384,9 +387,11 @@ fn machine<P: Platform>() -> [Command<P>; 12] {
         .more(
             "map: mappings of three sizes, with few and many others out; list: 32 pages\n\
              together; first: the first one in a domain; alloc: a page that a device\n\
-             shares; attach: a stream to a domain, and its abort. Medians of at least 1000\n\
-             operations, and the most that one took. Fails where the CPU does not count\n\
-             instructions exactly.",
+             shares; attach: a stream to a domain, and its abort; disk: reads from each disk;\n\
+             probe: an attempt to bind a master, and an IOMMU, for which masters are unbound;\n\
+             table: the first attachment in each part of the table of streams. Medians of at\n\
+             least 1000 operations, and the most that one took. Fails where the CPU does not\n\
+             count instructions exactly.",
         ),
         Command::new(
             "sleep",

@@ -1,5 +1,8 @@
 //! What things cost.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+
 use serde::Serialize;
 
 /// One row of the bench: instructions per operation are medians, the other counts
@@ -10,6 +13,8 @@ pub struct BenchRecord {
     pub name: &'static str,
     /// How unmapping works: `strict`, `lazy`, `passthrough`.
     pub mode: &'static str,
+    /// The device that it was done with.
+    pub device: Option<Box<str>>,
     /// How many operations were counted.
     pub n: u32,
     /// Instructions of one: of a mapping and its end, where there are both.
@@ -22,6 +27,8 @@ pub struct BenchRecord {
     pub invalidations: Option<f32>,
     /// Waits until those took effect.
     pub syncs: Option<f32>,
+    /// The digest of what a row's first reads gave: a mebibyte.
+    pub sha256: Option<String>,
     /// Mappings that were out meanwhile.
     pub outstanding: Option<u32>,
     /// Instructions of a mapping.

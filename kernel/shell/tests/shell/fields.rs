@@ -53,7 +53,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("memory", "name bytes"),
     (
         "bench",
-        "name mode n insn insn_max mmio invalidations syncs outstanding map_insn map_max unmap_insn \
+        "name mode device n insn insn_max sha256 mmio invalidations syncs outstanding map_insn map_max unmap_insn \
          unmap_max",
     ),
     ("log", "text"),

@@ -24,6 +24,7 @@ const INVALID_FIELD: u16 = 0x02;
 const TRANSFER_ERROR: u16 = 0x04;
 const PRP_OFFSET_INVALID: u16 = 0x13;
 const LBA_OUT_OF_RANGE: u16 = 0x80;
+const INVALID_QUEUE: u16 = 0x101;
 const INVALID_QUEUE_SIZE: u16 = 0x102;
 
 /// What a reset clears.
@@ -40,6 +41,8 @@ pub(super) struct State {
     completions: BTreeMap<usize, Completions>,
     out: Vec<Out>,
     doorbells: Vec<(usize, u32)>,
+    // I/O pairs that were granted.
+    granted: u32,
 }
 
 /// A command that was fetched.
@@ -137,7 +140,7 @@ impl SimNvme {
             let (submissions, completions) = (entries & 0xfff, entries >> 16 & 0xfff);
             let admin = Submissions::new(state.submissions_at, submissions + 1, 0);
             state.submissions.insert(0, admin);
-            let admin = Completions::new(state.completions_at, completions + 1);
+            let admin = Completions::new(state.completions_at, completions + 1, 0);
             state.completions.insert(0, admin);
             state.status = READY;
         }
@@ -228,36 +231,50 @@ impl SimNvme {
                 self.state.out.push(out);
                 continue;
             }
-            let status = match queue {
+            let answer = match queue {
                 0 => Some(self.admin(port, entry)),
-                _ => self.io(port, entry),
+                queue => self.io(port, *queue, entry).map(|status| (status, 0)),
             };
-            let Some(status) = status else { continue };
+            let Some((status, result)) = answer else {
+                continue;
+            };
             let id = self.wrong_identifier.unwrap_or(entry.id());
             let wrong = self.wrong_phase;
             let Some(completions) = self.state.completions.get_mut(&to) else {
                 continue;
             };
-            if completions
-                .post(port, head, *queue, id, status, wrong)
-                .is_err()
-            {
+            let vector = completions.vector;
+            let posted = completions.post(port, (*queue, head), id, (status, result), wrong);
+            if posted.is_err() {
                 self.state.status |= FATAL;
             } else if !self.silent {
-                port.message(0);
+                port.message(vector);
             }
         }
     }
 
-    fn admin(&mut self, port: &mut FunctionPort<'_, '_>, entry: &Entry) -> u16 {
-        if let Some(&status) = self.bad_admin.get(&entry.opcode()) {
-            return status;
-        }
+    /// An admin command: its status and its result.
+    fn admin(&mut self, port: &mut FunctionPort<'_, '_>, entry: &Entry) -> (u16, u32) {
+        let status = match self.bad_admin.get(&entry.opcode()) {
+            Some(&status) => status,
+            None => self.administer(port, entry),
+        };
+        // Set Features says how many queues there are, counted from 0.
+        let last = self.state.granted.saturating_sub(1);
+        let result = match entry.opcode() {
+            0x09 => last << 16 | last,
+            _ => 0,
+        };
+        (status, result)
+    }
+
+    fn administer(&mut self, port: &mut FunctionPort<'_, '_>, entry: &Entry) -> u16 {
         let (dword10, dword11) = (entry.0[10], entry.0[11]);
         let (id, entries) = ((dword10 & 0xffff) as usize, (dword10 >> 16) + 1);
         let contiguous = dword11 & 1 != 0;
         match entry.opcode() {
             0x01 | 0x05 if !contiguous => INVALID_FIELD,
+            0x01 | 0x05 if id == 0 || id > self.state.granted as usize => INVALID_QUEUE,
             0x01 | 0x05 if entries < 2 || entries > (self.capabilities & 0xffff) as u32 + 1 => {
                 INVALID_QUEUE_SIZE
             }
@@ -273,7 +290,8 @@ impl SimNvme {
             }
             0x05 => {
                 assert_eq!(dword11 & 2, 2, "completions that nobody is told of");
-                let queue = Completions::new(entry.prp(0), entries);
+                let vector = (dword11 >> 16) as usize;
+                let queue = Completions::new(entry.prp(0), entries, vector);
                 self.state.completions.insert(id, queue);
                 0
             }
@@ -281,7 +299,11 @@ impl SimNvme {
                 Some(page) => self.store(port, entry, &page),
                 None => INVALID_FIELD,
             },
-            0x09 => 0,
+            0x09 => {
+                let asked = (dword11 & 0xffff).min(dword11 >> 16) + 1;
+                self.state.granted = asked.min(self.queues);
+                0
+            }
             _ => INVALID_OPCODE,
         }
     }
@@ -309,8 +331,8 @@ impl SimNvme {
         Some(page)
     }
 
-    /// A command of the I/O queue; `None` if it is never completed.
-    fn io(&mut self, port: &mut FunctionPort<'_, '_>, entry: &Entry) -> Option<u16> {
+    /// A command of an I/O queue; `None` if it is never completed.
+    fn io(&mut self, port: &mut FunctionPort<'_, '_>, queue: usize, entry: &Entry) -> Option<u16> {
         if entry.opcode() != 0x02 {
             return Some(INVALID_OPCODE);
         }
@@ -328,6 +350,7 @@ impl SimNvme {
             return None;
         }
         self.reads += 1;
+        *self.reads_by.entry(queue).or_default() += 1;
         if let Some((_, &status)) = self.bad_blocks.range(blocks.clone()).next() {
             return Some(status);
         }

@@ -22,6 +22,8 @@ pub struct SimNvme {
     pub capabilities: u64,
     /// Maximum Data Transfer Size, as in Identify.
     pub mdts: u8,
+    /// I/O queue pairs that it has.
+    pub queues: u32,
     /// Status of reads that touch this block.
     pub bad_blocks: BTreeMap<u64, u16>,
     /// Status of admin commands with this opcode.
@@ -48,6 +50,8 @@ pub struct SimNvme {
     pub most_out: usize,
     /// Reads that were completed.
     pub reads: u64,
+    /// The same by queue.
+    pub reads_by: BTreeMap<usize, u64>,
     /// Shutdowns that were completed.
     pub shutdowns: u64,
     state: State,
@@ -63,6 +67,7 @@ impl SimNvme {
             // second to come up, for the tests that wait it out.
             capabilities: 1 << 37 | 1 << 24 | 1 << 16 | 0x7ff,
             mdts: 7,
+            queues: 64,
             bad_blocks: BTreeMap::new(),
             bad_admin: BTreeMap::new(),
             lost_block: None,
@@ -76,6 +81,7 @@ impl SimNvme {
             never_shuts_down: false,
             most_out: 0,
             reads: 0,
+            reads_by: BTreeMap::new(),
             shutdowns: 0,
             state: State::default(),
         }));

@@ -24,6 +24,7 @@ pub(super) struct Completions {
     pub head: u32,
     pub tail: u32,
     pub phase: bool,
+    pub vector: usize,
 }
 
 impl Entry {
@@ -81,7 +82,7 @@ impl Submissions {
 }
 
 impl Completions {
-    pub fn new(base: u64, entries: u32) -> Self {
+    pub fn new(base: u64, entries: u32, vector: usize) -> Self {
         assert!(base.is_multiple_of(4096), "a completion queue at {base:#x}");
         assert!((2..=4096).contains(&entries));
         Self {
@@ -90,6 +91,7 @@ impl Completions {
             head: 0,
             tail: 0,
             phase: true,
+            vector,
         }
     }
 
@@ -120,16 +122,15 @@ impl Completions {
     pub fn post(
         &mut self,
         port: &mut FunctionPort<'_, '_>,
-        submission_head: u32,
-        queue: usize,
+        (queue, submission_head): (usize, u32),
         id: u16,
-        status: u16,
+        (status, result): (u16, u32),
         turned: bool,
     ) -> Result<(), ()> {
         let at = self.base + 16 * u64::from(self.tail);
         let phase = u32::from(self.phase != turned);
         let words = [
-            0,
+            result,
             0,
             (queue as u32) << 16 | submission_head,
             u32::from(status) << 17 | phase << 16 | u32::from(id),

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::host::{SimPci, enter};
+use super::host::{SimPci, enter, tick};
 use crate::bus::{DmaPort, Shared, SimDevice};
 
 const DEBUG_1: u64 = 0x72c;
@@ -194,7 +194,7 @@ impl SimDevice for SimDesignWare {
     }
 
     fn tick(&mut self, port: &mut DmaPort<'_>) {
-        enter(&self.pci).tick(port);
+        tick(&self.pci, port);
     }
 }
 
@@ -264,6 +264,6 @@ impl SimDevice for Window {
 
     fn tick(&mut self, port: &mut DmaPort<'_>) {
         let pci = crate::lock(&self.host).pci.clone();
-        enter(&pci).tick(port);
+        tick(&pci, port);
     }
 }

@@ -1,11 +1,13 @@
 //! The host: its ports towards the CPU, the pins that arrive at it, and the way of
 //! its functions to memory.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::bus::SimBus;
 use super::function::SimFunction;
 use crate::bus::{BusError, DmaPort, Shared, SimDevice};
+use crate::lock;
 
 const PINS: usize = 4;
 /// PCI Express port type of a bridge to conventional PCI (PCIe Base 7.5.3.2).
@@ -116,7 +118,7 @@ fn tick_function(function: &mut SimFunction, way: Way, requester: u16, port: &mu
             asked: &mut asked,
             pin: &mut function.pin_asserted,
         };
-        crate::lock(&device).tick(&mut port);
+        lock(&device).tick(&mut port);
     }
     if !master {
         // A message is a memory write like any other; it waits.
@@ -204,13 +206,28 @@ impl PciPorts {
 struct Ecam(Shared<SimPci>);
 struct Memory(Shared<SimPci>, u64);
 
-/// Locks the host; it is locked already if a function accesses another's BAR.
+thread_local! {
+    /// Whether this thread is the one that functions make progress on.
+    static TICKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Locks the host. Functions that make progress have it locked already, so one that
+/// accesses another's BAR would wait for itself.
 pub(super) fn enter(host: &Shared<SimPci>) -> MutexGuard<'_, SimPci> {
     match host.try_lock() {
         Ok(host) => host,
-        Err(std::sync::TryLockError::Poisoned(host)) => host.into_inner(),
-        Err(std::sync::TryLockError::WouldBlock) => panic!("peer-to-peer is not modelled"),
+        Err(TryLockError::Poisoned(host)) => host.into_inner(),
+        Err(TryLockError::WouldBlock) if TICKS.get() => panic!("peer-to-peer is not modelled"),
+        Err(TryLockError::WouldBlock) => lock(host),
     }
+}
+
+/// Has the functions make progress.
+pub(super) fn tick(host: &Shared<SimPci>, port: &mut DmaPort<'_>) {
+    let mut host = enter(host);
+    let before = TICKS.replace(true);
+    host.tick(port);
+    TICKS.set(before);
 }
 
 impl SimDevice for Ecam {
@@ -232,7 +249,7 @@ impl SimDevice for Ecam {
     }
 
     fn tick(&mut self, port: &mut DmaPort<'_>) {
-        enter(&self.0).tick(port);
+        tick(&self.0, port);
     }
 }
 
@@ -254,6 +271,6 @@ impl SimDevice for Memory {
     }
 
     fn tick(&mut self, port: &mut DmaPort<'_>) {
-        enter(&self.0).tick(port);
+        tick(&self.0, port);
     }
 }

@@ -134,11 +134,11 @@ fn wrong_arguments_get_one_clear_line() {
         ),
         (
             "disk /disk@1",
-            "usage: disk <device> hash | read <block> [blocks]",
+            "usage: disk <device> hash | read <block> [blocks] | bench",
         ),
         (
             "disk /disk@1 frob",
-            "usage: disk <device> hash | read <block> [blocks]",
+            "usage: disk <device> hash | read <block> [blocks] | bench",
         ),
         ("disk nobody hash", no_device),
         ("disk /engine@2 hash", "/engine@2 is no bound disk"),
