@@ -234,6 +234,7 @@ mod tests {
             prop_assert_eq!(at, va + run.len);
             prop_assert_eq!(cover.count(usize::MAX), Iterator::count(cover));
             prop_assert!(cover.count(usize::MAX) <= 8);
+            prop_assert_eq!(cover.count(1), 1);
             let parts = Short::new(tag, granule, true);
             let short = parts.command(&run);
             if count == 1 && level > 1 {

@@ -92,6 +92,30 @@ mod tests {
     use crate::features::tests::qemu;
     use mastiff_testkit::Sim;
 
+    /// Whether the words are given up, after these have told or have not.
+    fn quarantined(notes: &[(u64, bool)]) -> bool {
+        let (sim, reach) = (Sim::new(), Reach::new(&qemu(), true));
+        let signals = Signals::new(&sim, &reach, Ring::new(2)).unwrap();
+        for &(position, told) in notes {
+            signals.note(position, told);
+        }
+        drop(signals);
+        sim.memory().quarantined() == 1
+    }
+
+    #[test]
+    fn only_a_later_sync_vouches_for_one_that_did_not_tell() {
+        assert!(!quarantined(&[]) && !quarantined(&[(5, true)]));
+        for lost in [0, 5] {
+            assert!(quarantined(&[(lost, false)]));
+            assert!(!quarantined(&[(lost, false), (lost + 1, true)]));
+            assert!(quarantined(&[(lost, false), (lost + 1, true), (9, false)]));
+        }
+        // Seen in another order by another CPU.
+        assert!(quarantined(&[(5, false), (4, true), (2, true)]));
+        assert!(quarantined(&[(5, false), (3, false), (4, true)]));
+    }
+
     #[test]
     fn whoever_looks_late_still_sees_that_it_is_complete() {
         let (ring, reach) = (Ring::new(2), Reach::new(&qemu(), true));

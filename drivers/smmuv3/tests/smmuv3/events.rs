@@ -18,7 +18,7 @@ fn a_fault_is_told_in_full() {
     domain
         .map(Iova(0x8000), pages.pa(), PAGE, Permission::Read)
         .unwrap();
-    bench.write(8, 0x8010, 1).unwrap_err();
+    bench.write(8, 0x8000, 1).unwrap_err();
     bench.read(0x0700, 0).unwrap_err();
     let faults = bench.faults();
     let report = |event, stream, iova: Option<u64>, access, stage, detail: &str| FaultReport {
@@ -41,7 +41,7 @@ fn a_fault_is_told_in_full() {
         report(
             "F_PERMISSION",
             8,
-            Some(0x8010),
+            Some(0x8000),
             Access::Write,
             1,
             "class IN, its entry: stage 1, ASID 1, mapped: 0x8000 to 0x8fff, with it in it",
@@ -117,6 +117,10 @@ fn what_is_mapped_near_and_what_was_is_told() {
         format!("class IN, its entry: stage 1, ASID 1, {near}, unmapped, and 1 other since")
     );
     assert!(told(0x20_0000).ends_with("0x200000 above, unmapped last of all"));
+    // Right behind what is mapped, and behind what was.
+    assert!(told(0x6000).contains("mapped: 0x5000 to 0x5fff, 0x1 below and 0x400000"));
+    assert!(told(0xa000).ends_with("0x3f6000 above"));
+    assert!(told(0x20_2000).ends_with("0x1fe000 above"));
     assert!(told(0x50_0000).ends_with("mapped: 0x401000 to 0x401fff, 0xfe001 below"));
     assert!(told(1 << 50).ends_with("0x401000 to 0x401fff, 0x3ffffffbfe001 below"));
 }

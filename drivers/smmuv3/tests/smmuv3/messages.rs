@@ -1,13 +1,14 @@
 //! Interrupts and syncs by message, which QEMU does not have.
 
 use mastiff_core::addr::{Iova, PAGE, StreamId};
+use mastiff_core::dma::ToDevice;
 use mastiff_core::error::Fault;
 use mastiff_core::platform::Barrier;
 use mastiff_testkit::bus::{BusError, SimDevice};
 use mastiff_testkit::smmu::{Features, Trouble};
 use mastiff_testkit::trace::Event;
 
-use crate::bench::{BASE, Bench, DOORBELLS, MESSAGE, NAME, Wiring, map};
+use crate::bench::{BASE, Bench, DOORBELLS, MESSAGE, NAME, Wiring, map, with_capability};
 
 const WIRES: [u32; 2] = [106, 109];
 const MESSAGES: [u32; 2] = [MESSAGE, MESSAGE + 1];
@@ -203,6 +204,24 @@ fn a_sync_that_tells_is_not_asked() {
     assert_eq!(accesses(&bench(None)), (0, 1));
     let (asked, _) = accesses(&Bench::virt());
     assert!(asked > 0);
+}
+
+#[test]
+fn nor_is_that_of_a_loan_at_a_known_address() {
+    let (bench, dma) = with_capability(features());
+    let mut pages = dma.pages(PAGE).unwrap();
+    for _ in 0..3 {
+        let lent = dma.lend::<ToDevice>(pages).map_err(|failure| failure.fault);
+        let lent = lent.unwrap();
+        let at = lent.iova().0;
+        bench.read(8, at).unwrap();
+        bench.sim.trace().start();
+        pages = lent.unmap().unwrap();
+        let trace = bench.sim.trace().stop();
+        let asked = |event: &&Event| matches!(event, Event::Read { pa: CMDQ_CONS, .. });
+        assert_eq!(trace.iter().filter(asked).count(), 0);
+        assert_eq!(bench.read(8, at), Err(BusError::Aborted));
+    }
 }
 
 #[test]

@@ -156,6 +156,42 @@ fn loans_of_pages_come_and_go_with_and_without_coherency() {
 }
 
 #[test]
+fn walks_say_what_each_descriptor_means() {
+    let bench = Bench::virt();
+    let domain = bench.attached(STREAM);
+    for (page, access) in [
+        (0, Permission::ReadWrite),
+        (1, Permission::Read),
+        (2, Permission::Doorbell),
+    ] {
+        let pa = PhysAddr(0x4000_0000 + page * PAGE);
+        domain.map(Iova(page * PAGE), pa, PAGE, access).unwrap();
+    }
+    map_at(&domain, 0x1_0000, 0x4001_0000, 16 * PAGE).unwrap();
+    map_at(&domain, 2 << 20, 0x4020_0000, 2 << 20).unwrap();
+    let meaning = |iova| domain.walk(Iova(iova)).last().unwrap().meaning.clone();
+    let said = [0, PAGE, 2 * PAGE, 3 * PAGE, 0x1_2000, 2 << 20].map(meaning);
+    let expected = [
+        "page at 0x40000000, ReadWrite, Normal",
+        "page at 0x40001000, ReadOnly, Normal",
+        "page at 0x40002000, ReadWrite, Device",
+        "invalid: faults",
+        "page at 0x40012000, ReadWrite, Normal, one of 16 contiguous",
+        "block at 0x40200000, ReadWrite, Normal",
+    ];
+    assert_eq!(said.each_ref().map(|said| &**said), expected);
+    let tables: Vec<_> = domain.walk(Iova(0)).iter().map(|step| step.table).collect();
+    let above: Vec<_> = domain
+        .walk(Iova(0))
+        .iter()
+        .map(|s| s.meaning.clone())
+        .collect();
+    for (meaning, next) in above.iter().zip(&tables[1..]) {
+        assert_eq!(**meaning, format!("table at {next}"));
+    }
+}
+
+#[test]
 fn a_list_of_nothing_is_unmapped() {
     let bench = Bench::virt();
     let domain = bench.attached(STREAM);
