@@ -4,7 +4,7 @@ use mastiff_core::addr::{Iova, PAGE, StreamId};
 use mastiff_core::iommu::{Access, FaultReport, Permission};
 use mastiff_core::platform::{Pages, Platform};
 use mastiff_testkit::bus::BusError;
-use mastiff_testkit::smmu::{Features, Trouble};
+use mastiff_testkit::smmu::{self as model, Features, Trouble};
 
 use crate::bench::{Bench, NAME, map};
 
@@ -123,6 +123,20 @@ fn what_is_mapped_near_and_what_was_is_told() {
     assert!(told(0x20_2000).ends_with("0x1fe000 above"));
     assert!(told(0x50_0000).ends_with("mapped: 0x401000 to 0x401fff, 0xfe001 below"));
     assert!(told(1 << 50).ends_with("0x401000 to 0x401fff, 0x3ffffffbfe001 below"));
+}
+
+#[test]
+fn what_a_master_wanted_is_told() {
+    let bench = Bench::virt();
+    let _domain = bench.attached(8);
+    for (wanted, told) in [
+        (model::Access::Read, Access::Read),
+        (model::Access::Write, Access::Write),
+        (model::Access::Execute, Access::Execute),
+    ] {
+        bench.model().translate(8, 0, wanted).unwrap_err();
+        assert_eq!(bench.faults().last().unwrap().report.access, told);
+    }
 }
 
 /// 1,024 reads of one word each, as a master does for 4 KiB.

@@ -319,8 +319,13 @@ fn it_counts() {
     }
 }
 
-/// A tree in which a master and a bus name StreamIDs.
+/// A tree in which a master and a bus name StreamIDs, the bus 256 of them.
 fn named(features: Features, stream: u32, bus: u32) -> Bench {
+    mapped(features, stream, [bus, 0x100])
+}
+
+/// The same with as many on the bus as is said.
+fn mapped(features: Features, stream: u32, [bus, count]: [u32; 2]) -> Bench {
     let wiring = Wiring::of(&features);
     Bench::peopled(features, wiring, &[], move |_, _| {
         Box::new(move |tree| {
@@ -329,7 +334,7 @@ fn named(features: Features, stream: u32, bus: u32) -> Bench {
             })
             .node("bus@0", |n| {
                 n.compatible(&["test,nobody"])
-                    .cells("iommu-map", &[0, 2, bus, 0x100])
+                    .cells("iommu-map", &[0, 2, bus, count])
             })
         })
     })
@@ -344,6 +349,7 @@ fn s24_the_table_reaches_as_far_as_the_tree_and_no_further() {
     let streams = |bench: &Bench| bench.iommu().limits().streams;
     assert_eq!(streams(&named(wide.clone(), 7, 0)), 1 << 16);
     assert_eq!(streams(&named(wide.clone(), 0x1_0000, 0)), 1 << 17);
+    assert_eq!(streams(&mapped(wide.clone(), 7, [u32::MAX, 0])), 1 << 16);
     // The last of its 256 counts, and none behind it.
     assert_eq!(streams(&named(wide.clone(), 7, 0x1_ff00)), 1 << 17);
     assert_eq!(streams(&named(wide.clone(), 7, 0x1_ff01)), 1 << 18);
