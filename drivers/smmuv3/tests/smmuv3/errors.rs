@@ -304,6 +304,31 @@ fn service_failure_ends_it() {
 }
 
 #[test]
+fn s29_the_refused_command_of_a_loan_is_told() {
+    for messages in [false, true] {
+        let (bench, dma) = with_capability(Features {
+            messages,
+            ..Features::virt()
+        });
+        let mut pages = dma.pages(PAGE).unwrap();
+        // The address is known the second time, which is the shortest way.
+        for round in 1..=3 {
+            let lent = dma.lend::<ToDevice>(pages).map_err(|failure| failure.fault);
+            let lent = lent.unwrap();
+            bench.read(8, lent.iova().0).unwrap();
+            if round == 3 {
+                bench.model().make(Trouble::IllegalCommand);
+                let fault = lent.unmap().map(drop).unwrap_err().to_string();
+                assert!(fault.contains("CERROR_ILL"), "{fault}");
+                assert_eq!(bench.sim.memory().quarantined(), 1, "its page");
+                break;
+            }
+            pages = lent.unmap().unwrap();
+        }
+    }
+}
+
+#[test]
 fn s29_an_address_whose_sync_failed_is_not_handed_out_again() {
     let (bench, dma) = with_capability(Features::virt());
     let lend = || {
