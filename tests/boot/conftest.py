@@ -54,23 +54,28 @@ def make_disk(path, size):
     return path
 
 
+def starts_qemu(target):
+    """Whether the boots are QEMUs of this process, and not a board's."""
+    return "BoundedQEMUDriver" in {type(driver).__name__ for driver in target.drivers}
+
+
 @pytest.fixture(scope="session")
-def disk(env, tmp_path_factory):
+def disk(env, target, tmp_path_factory):
     """A small disk: enough for every test that is not about size. On a board it is the one
     that it has."""
+    if starts_qemu(target):
+        return make_disk(tmp_path_factory.mktemp("disk") / "1MiB.img", 1 << 20)
     images = env.config.get_images()
-    if "disk" in images:
-        return Path(images["disk"])
-    if "qemu" not in env.get_target_features():
+    if "disk" not in images:
         pytest.skip("the lab file does not say what is on the board's disk (images: disk:)")
-    return make_disk(tmp_path_factory.mktemp("disk") / "1MiB.img", 1 << 20)
+    return Path(images["disk"])
 
 
 @pytest.fixture(scope="session")
 def boot(request, target):
     """`boot(...)` boots and returns a `Booted`; see `Bench.start` for what it takes, and
     `PlaceBench.start` for what it takes on a board as it is."""
-    if "BoundedQEMUDriver" in {type(driver).__name__ for driver in target.drivers}:
+    if starts_qemu(target):
         return Bench(target, request.getfixturevalue("disk"))
     from place import PlaceBench
 

@@ -137,6 +137,15 @@ def test_a_place_that_is_not_there_is_named(command, farm):
     assert refused(rock, "board=rock-5b", farm.coordinator)
 
 
+def test_a_place_without_a_console_is_named(command, farm):
+    client = [sys.executable, "-m", "labgrid.remote.client", "-x", farm.coordinator, "-p", "half"]
+    for words in (["create"], ["add-match", "farm/emulated-0/NetworkPowerPort"]):
+        assert command(*client, *words).returncode == 0
+    result = on_place(command, "true", LG_COORDINATOR=farm.coordinator, LG_PLACE="half")
+    assert refused(result, "place half", farm.coordinator, "SerialPort", "SerialDriver")
+    assert command(*client, "delete").returncode == 0
+
+
 def test_a_place_is_given_back_by_one_that_is_ended(command, farm):
     holder = subprocess.Popen([*LAB, "run", PLACE, "--", "sh", "-c", "echo held; sleep 600"],
                               stdout=subprocess.PIPE, text=True,
