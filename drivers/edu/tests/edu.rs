@@ -329,30 +329,18 @@ fn one_with_all_address_bits_is_taken_at_its_word() {
 
 #[test]
 fn a_failure_anywhere_leaves_nothing() {
-    for step in [Step::Pages, Step::Mmio, Step::Read] {
-        for n in 0.. {
-            let (machine, _device) = machine();
-            machine.sim.inject().fail(step, n);
-            let mut engine = machine.boot(&DRIVERS);
-            let bound = engine
-                .device(NAME)
-                .filter(|device| matches!(device.state, State::Bound));
-            if bound.is_some() {
-                let _ = test_of(&engine).round_trip();
+    let steps = [Step::Pages, Step::Mmio, Step::Read];
+    PciMachine::fail_at_every(
+        &steps,
+        || machine().0,
+        &DRIVERS,
+        |engine| {
+            let device = engine.device(NAME);
+            if device.is_some_and(|device| matches!(device.state, State::Bound)) {
+                let _ = test_of(engine).round_trip();
             }
-            let done = machine.sim.inject().is_armed(step);
-            machine.sim.inject().disarm(step);
-            let _ = engine.unbind("/pcie@10000000");
-            let counts = machine.iommu.counts();
-            assert_eq!((counts.attached, counts.mappings), (0, 0), "{step:?} {n}");
-            assert_eq!(machine.sim.windows(), 0, "{step:?} {n}");
-            assert_eq!(machine.sim.memory().live(), 0, "{step:?} {n}");
-            assert_eq!(machine.msi.used().len(), 0, "{step:?} {n}");
-            if done {
-                break;
-            }
-        }
-    }
+        },
+    );
 }
 
 #[test]

@@ -104,6 +104,17 @@ impl FakeDriver {
             probes: Mutex::new(BTreeMap::new()),
         }))
     }
+
+    /// One that only publishes a service: the test bench's own suppliers.
+    pub fn publisher(
+        name: &'static str,
+        compatible: &'static str,
+        make: impl Fn() -> Service + Send + Sync + 'static,
+    ) -> &'static Self {
+        let publish = Do::Publish(Box::new(make));
+        let matches = [Match::compatible(compatible)];
+        Self::new(name, &matches, vec![publish], &Diary::default())
+    }
 }
 
 /// What a probe acquired; fields drop in this order.

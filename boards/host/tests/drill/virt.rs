@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use mastiff_core::driver::{Driver, Match};
 use mastiff_core::engine::Engine;
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
@@ -11,10 +10,10 @@ use mastiff_dt::build::TreeBuilder;
 use mastiff_testkit::Sim;
 use mastiff_testkit::bus::SimDevice;
 use mastiff_testkit::edu::SimEdu;
-use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
+use mastiff_testkit::fake_driver::{Diary, FakeDriver};
 use mastiff_testkit::fake_iommu::FakeIommu;
 use mastiff_testkit::nvme::SimNvme;
-use mastiff_testkit::pci::{ECAM, MSI_FRAME, PciPorts, SimBus, SimPci};
+use mastiff_testkit::pci::{ECAM, MSI_FRAME, PciPorts, SimBus, SimPci, ecam_host};
 use mastiff_testkit::pl061::Pl061Model;
 use mastiff_testkit::smmu::{Features, Lines, Smmu, WINDOW};
 use mastiff_testkit::testdev::SimTestdev;
@@ -121,30 +120,16 @@ fn machine(behind: Behind) -> Machine {
     let mut drivers = image().to_vec();
     let chip = sim.chip().clone();
     let messages = frame.clone();
-    let publisher = |name, compatible, publish| {
-        FakeDriver::new(
-            name,
-            &[Match::compatible(compatible)],
-            vec![publish],
-            &diary,
-        ) as &'static dyn Driver<Sim>
-    };
-    drivers.push(publisher(
-        "sim-intc",
-        "sim,intc",
-        Do::Publish(Box::new(move || Service::Irq(chip.clone()))),
-    ));
-    drivers.push(publisher(
-        "sim-msi",
-        "sim,msi",
-        Do::Publish(Box::new(move || Service::Msi(messages.clone()))),
-    ));
+    drivers.push(FakeDriver::publisher("sim-intc", "sim,intc", move || {
+        Service::Irq(chip.clone())
+    }));
+    drivers.push(FakeDriver::publisher("sim-msi", "sim,msi", move || {
+        Service::Msi(messages.clone())
+    }));
     if let Some(iommu) = fake.clone() {
-        drivers.push(publisher(
-            "sim-iommu",
-            "sim,iommu",
-            Do::Publish(Box::new(move || Service::Iommu(iommu.instance()))),
-        ));
+        drivers.push(FakeDriver::publisher("sim-iommu", "sim,iommu", move || {
+            Service::Iommu(iommu.instance())
+        }));
     }
     let tree = tree(behind).tree().expect("the drill's tree is sound");
     let mut engine = Engine::new(sim.clone(), tree, Policy::default(), &drivers);
@@ -289,15 +274,7 @@ fn pcie(host: TreeBuilder, behind: Behind) -> TreeBuilder {
     for device in 0..8u32 {
         pins.extend([device << 11, 0, 0, 1, INTC, 0, 3 + device % 4, 4]);
     }
-    let host = host
-        .compatible(&["pci-host-ecam-generic"])
-        .string("device_type", "pci")
-        .u32("#address-cells", 3)
-        .u32("#size-cells", 2)
-        .u32("#interrupt-cells", 1)
-        .reg(&[(ECAM, BUSES << 20)])
-        .cells("bus-range", &[0, BUSES as u32 - 1])
-        .flag("dma-coherent")
+    let host = ecam_host(host, BUSES)
         .cells("ranges", &range)
         .cells("msi-map", &[0, FRAME, 0, 0x1_0000])
         .cells("interrupt-map-mask", &[0x3800, 0, 0, 7])

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mastiff_core::driver::{Driver, Match};
+use mastiff_core::driver::Driver;
 use mastiff_core::engine::Engine;
 use mastiff_core::policy::Policy;
 use mastiff_core::probe::Service;
@@ -14,13 +14,16 @@ use super::bus::SimBus;
 use super::designware::{SimDesignWare, Window};
 use super::host::{PciPorts, SimPci};
 use crate::bus::Shared;
-use crate::fake_driver::{Diary, Do, FakeDriver};
+use crate::fake_driver::FakeDriver;
 use crate::fake_iommu::FakeIommu;
+use crate::inject::Step;
 use crate::irq::MsiFrame;
 use crate::sim::Sim;
 
 /// Configuration space.
 pub const ECAM: u64 = 0x40_1000_0000;
+/// The host, in the tree.
+const HOST: &str = "/pcie@10000000";
 /// The frame for message interrupts.
 pub const MSI_FRAME: u64 = 0x802_0000;
 const BUSES: u64 = 8;
@@ -123,22 +126,17 @@ impl PciMachine {
         if self.has_iommu {
             self.sim.translate_by(0..=0xffff, self.iommu.translator());
         }
-        let diary = Diary::default();
         let (chip, frame, iommu) = (
             self.sim.chip().clone(),
             self.msi.clone(),
             self.iommu.clone(),
         );
-        let gic = Do::Publish(Box::new(move || Service::Irq(chip.clone())));
-        let msi = Do::Publish(Box::new(move || Service::Msi(frame.clone())));
-        let smmu = Do::Publish(Box::new(move || Service::Iommu(iommu.instance())));
-        let driver = |name, compatible, script| {
-            FakeDriver::new(name, &[Match::compatible(compatible)], vec![script], &diary)
-        };
         let own: [&'static dyn Driver<Sim>; 3] = [
-            driver("sim-gic", "sim,gic", gic),
-            driver("sim-msi", "sim,msi", msi),
-            driver("sim-iommu", "sim,iommu", smmu),
+            FakeDriver::publisher("sim-gic", "sim,gic", move || Service::Irq(chip.clone())),
+            FakeDriver::publisher("sim-msi", "sim,msi", move || Service::Msi(frame.clone())),
+            FakeDriver::publisher("sim-iommu", "sim,iommu", move || {
+                Service::Iommu(iommu.instance())
+            }),
         ];
         // The machine's own come last: what needs them has to wait.
         let drivers = [drivers, &own].concat();
@@ -148,6 +146,49 @@ impl PciMachine {
         engine
     }
 
+    /// Boots with the n-th of such steps failing, for every n that there is, and has the
+    /// engine `act`; afterwards nothing may be left of anything.
+    pub fn fail_at_every(
+        steps: &[Step],
+        machine: impl Fn() -> Self,
+        drivers: &[&'static dyn Driver<Sim>],
+        act: impl Fn(&Engine<Sim>),
+    ) {
+        for &step in steps {
+            let mut n = 0;
+            while machine().fail_at(step, n, drivers, &act) {
+                n += 1;
+            }
+            assert!(n > 0, "{step:?} is never taken");
+        }
+    }
+
+    /// The same for one step; whether it was reached.
+    fn fail_at(
+        &self,
+        step: Step,
+        n: u32,
+        drivers: &[&'static dyn Driver<Sim>],
+        act: impl Fn(&Engine<Sim>),
+    ) -> bool {
+        let injections = [self.sim.inject(), self.iommu.inject()];
+        injections.iter().for_each(|inject| inject.fail(step, n));
+        let mut engine = self.boot(drivers);
+        act(&engine);
+        let reached = !injections.iter().all(|inject| inject.is_armed(step));
+        injections.iter().for_each(|inject| inject.disarm(step));
+        // A host that failed is not bound.
+        let _ = engine.unbind(HOST);
+        let counts = self.iommu.counts();
+        let kept = (counts.domains, counts.attached, counts.mappings);
+        assert_eq!(kept, (0, 0, 0), "{step:?} {n}");
+        assert_eq!(self.sim.windows(), 0, "{step:?} {n}");
+        assert_eq!(self.sim.memory().live(), 0, "{step:?} {n}");
+        assert_eq!(self.msi.used().len(), 0, "{step:?} {n}");
+        assert!(self.sim.chip().enabled().is_empty(), "{step:?} {n}");
+        reached
+    }
+
     /// The tree, as QEMU's virt machine would give it.
     fn tree(&self) -> TreeBuilder {
         let map = |target: u32| [0, target, 0, 0x10000];
@@ -155,17 +196,9 @@ impl PciMachine {
             .u32("#address-cells", 2)
             .u32("#size-cells", 2)
             .u32("interrupt-parent", GIC)
-            .node("pcie@10000000", |host| {
+            .node(&HOST[1..], |host| {
                 // Of two properties of one name the first counts: the test's.
-                let mut host = (self.extra)(host)
-                    .compatible(&["pci-host-ecam-generic"])
-                    .string("device_type", "pci")
-                    .u32("#address-cells", 3)
-                    .u32("#size-cells", 2)
-                    .u32("#interrupt-cells", 1)
-                    .reg(&[(ECAM, BUSES << 20)])
-                    .cells("bus-range", &[0, BUSES as u32 - 1])
-                    .flag("dma-coherent")
+                let mut host = ecam_host((self.extra)(host), BUSES)
                     .cells("ranges", &ranges(self.to_bus))
                     .cells("interrupt-map-mask", &[0x1800, 0, 0, 7])
                     .cells("interrupt-map", &interrupt_map());
@@ -194,6 +227,18 @@ impl PciMachine {
                     .flag("msi-controller")
             })
     }
+}
+
+/// What the node of a generic host has, but for its windows and its interrupts.
+pub fn ecam_host(node: TreeBuilder, buses: u64) -> TreeBuilder {
+    node.compatible(&["pci-host-ecam-generic"])
+        .string("device_type", "pci")
+        .u32("#address-cells", 3)
+        .u32("#size-cells", 2)
+        .u32("#interrupt-cells", 1)
+        .reg(&[(ECAM, buses << 20)])
+        .cells("bus-range", &[0, buses as u32 - 1])
+        .flag("dma-coherent")
 }
 
 fn ranges(to_bus: u64) -> Vec<u32> {

@@ -19,4 +19,4 @@ pub use config::ConfigSpace;
 pub use designware::SimDesignWare;
 pub use function::{PciDevice, SimFunction};
 pub use host::{FunctionPort, PciPorts, SimPci};
-pub use machine::{ECAM, MSI_FRAME, PciMachine};
+pub use machine::{ECAM, MSI_FRAME, PciMachine, ecam_host};
