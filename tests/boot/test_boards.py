@@ -56,6 +56,32 @@ def test_a_board_that_qemu_has_not_is_not_run(command):
     assert "rock-5b" in result.stderr and "make image" in result.stderr
 
 
+# What `file` takes them for.
+LOOKS = {
+    "Image": "Linux kernel ARM64 boot executable Image, little-endian, 4K pages",
+    "flash.img": "Linux kernel ARM64 boot executable Image, little-endian, 4K pages",
+    "disk.img": "DOS/MBR boot sector; partition 1 : ID=0xef, active",
+    "mastiff.elf": "ELF 64-bit LSB pie executable, ARM aarch64",
+}
+
+
+def look_at(folder, recipe):
+    """Whether all files of a board are there, and are what the documentation says."""
+    expected = {"Image", "mastiff.elf"} | {f"{kind}.img" for kind in ("disk", "flash") if kind in recipe}
+    assert {path.name for path in folder.iterdir()} == expected
+    if shutil.which("file"):
+        for name in expected:
+            assert run("file", "--brief", folder / name).stdout.startswith(LOOKS[name])
+    for kind in ("disk", "flash"):
+        if kind in recipe:
+            assert (folder / f"{kind}.img").stat().st_size == recipe[kind]["size"]
+
+
+@pytest.mark.parametrize("name", ["qemu-virt", "sbsa-ref"])
+def test_the_images_are_what_others_take_them_for(name):
+    look_at(board.images(name), board.recipe(name))
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", TREES)
 def test_the_image_of_a_board_that_is_not_here(command, tmp_path, name):
@@ -63,6 +89,7 @@ def test_the_image_of_a_board_that_is_not_here(command, tmp_path, name):
     assert made.returncode == 0
     image = (tmp_path / "Image").read_bytes()
     assert image[56:60] == b"ARM\x64" and image[:2] == b"MZ"
+    look_at(tmp_path, board.recipe(name))
     if "disk" in board.recipe(name):
         table = run(tool("sfdisk"), "--json", tmp_path / "disk.img").stdout
         part, = json.loads(table)["partitiontable"]["partitions"]

@@ -152,7 +152,7 @@ impl<P: Platform> Atu<P> {
                 limit: self.count as u64,
             });
         }
-        let last = region.start + (region.len - 1);
+        let last = region.start.saturating_add(region.len - 1);
         let crosses = last >> 32 != region.start >> 32;
         if crosses && self.unrolled.is_none() {
             return Err(Fault::Unsupported {
