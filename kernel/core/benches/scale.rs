@@ -1,8 +1,12 @@
 //! How the engine's time grows with the number of devices: chains of a thousand, in
 //! the order that makes everybody wait, and a master behind the IOMMU at every tenth
-//! place. `cargo bench -p mastiff-core --bench scale` prints, for each size, the best
-//! of a few runs. Sizes given as arguments are run once each instead, for tools that
-//! count instructions: `valgrind --tool=callgrind --toggle-collect='*bind*'`.
+//! place. `cargo bench -p mastiff-core --bench scale` prints two times for each size,
+//! the best of a few. *Cold*: as many trees as have the devices of the largest are
+//! read, and then bound one after another, so that no size finds its devices in the
+//! caches because there are few of them. *Warm*: one tree, bound again and again.
+//!
+//! Sizes given as arguments are run once each instead, for tools that count:
+//! `valgrind --tool=callgrind --toggle-collect='*bind*' --cache-sim=yes`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,8 +24,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 const CHAIN: usize = 1000;
 const SIZES: [usize; 5] = [1_000, 3_000, 10_000, 30_000, 100_000];
-/// Devices that are bound before the best time is taken.
-const WORK: usize = 400_000;
+const MOST: usize = SIZES[SIZES.len() - 1];
+/// Each size is measured so often, in turn with the others: what else the machine does
+/// is then in all of them.
+const ROUNDS: usize = 5;
+/// How often the same small tree is bound again for the time with warm caches.
+const REPEATS: usize = 20;
 
 /// Takes everything in the tree.
 struct Any;
@@ -101,14 +109,8 @@ fn bind(tree: Tree) -> Engine<Sim> {
     engine
 }
 
-/// Time to read the tree, and time to bind everything.
-fn run(blob: &[u8], devices: usize) -> (Duration, Duration) {
-    let begin = now();
-    let tree = Tree::parse(blob).expect("the tree is sound");
-    let parse = now() - begin;
-    let begin = now();
-    let engine = bind(tree);
-    let bind = now() - begin;
+/// Every device is bound, after no more attempts than there are devices and edges.
+fn check(engine: &Engine<Sim>, devices: usize) {
     let (mut attempts, mut edges) = (0, 0);
     for device in engine.devices() {
         assert_eq!(device.state, State::Bound, "{}", device.name);
@@ -119,35 +121,75 @@ fn run(blob: &[u8], devices: usize) -> (Duration, Duration) {
         attempts <= (devices + 1 + edges) as u64,
         "{attempts} attempts"
     );
-    (parse, bind)
+}
+
+/// Time to bind the devices of `count` trees that are alike, one after another. All
+/// were read before, and all engines stay until the end.
+fn run(blob: &[u8], devices: usize, count: usize) -> Duration {
+    let trees: Vec<Tree> = (0..count)
+        .map(|_| Tree::parse(blob).expect("the tree is sound"))
+        .collect();
+    let mut engines = Vec::with_capacity(count);
+    let begin = now();
+    engines.extend(trees.into_iter().map(bind));
+    let ran = now() - begin;
+    for engine in &engines {
+        check(engine, devices);
+    }
+    ran
+}
+
+/// The best times of a size, in nanoseconds for a device.
+#[derive(Copy, Clone)]
+struct Best {
+    cold: f64,
+    warm: f64,
+}
+
+impl Best {
+    const NONE: Self = Self {
+        cold: f64::INFINITY,
+        warm: f64::INFINITY,
+    };
+
+    fn take(&mut self, devices: usize) {
+        let blob = blob(devices);
+        let count = (MOST / devices).max(1);
+        let each = |time: Duration, trees: usize| time.as_nanos() as f64 / (trees * devices) as f64;
+        self.cold = self.cold.min(each(run(&blob, devices, count), count));
+        for _ in 0..count.min(REPEATS) {
+            self.warm = self.warm.min(each(run(&blob, devices, 1), 1));
+        }
+    }
 }
 
 fn main() {
     let asked: Vec<usize> = std::env::args()
         .filter_map(|arg| arg.parse().ok())
         .collect();
-    let (sizes, work) = match asked.is_empty() {
-        true => (&SIZES[..], WORK),
-        false => (&asked[..], 0),
-    };
+    if !asked.is_empty() {
+        for devices in asked {
+            run(&blob(devices), devices, 1);
+        }
+        return;
+    }
+    let mut best = [Best::NONE; SIZES.len()];
+    for _ in 0..ROUNDS {
+        for (best, devices) in best.iter_mut().zip(SIZES) {
+            best.take(devices);
+        }
+    }
+    println!("bind, ns for a device: best of {ROUNDS}");
     println!(
-        "{:>8} {:>14} {:>14} {:>10}",
-        "devices", "parse ns/dev", "bind ns/dev", "to first"
+        "{:>8} {:>8} {:>9} {:>8} {:>9}",
+        "devices", "cold", "to first", "warm", "to first"
     );
-    let mut first = None;
-    for &devices in sizes {
-        let blob = blob(devices);
-        let runs = (0..(work / devices).clamp(1, 50)).map(|_| run(&blob, devices));
-        let (parse, bind) = runs
-            .reduce(|best, run| (best.0.min(run.0), best.1.min(run.1)))
-            .expect("there is a run");
-        let each = |time: Duration| time.as_nanos() as f64 / devices as f64;
-        let first = *first.get_or_insert(each(bind));
-        let ratio = 100.0 * each(bind) / first;
+    for (this, devices) in best.iter().zip(SIZES) {
+        let cold = 100.0 * this.cold / best[0].cold;
+        let warm = 100.0 * this.warm / best[0].warm;
         println!(
-            "{devices:>8} {:>14.0} {:>14.0} {ratio:>9.0}%",
-            each(parse),
-            each(bind)
+            "{devices:>8} {:>8.0} {cold:>8.0}% {:>8.0} {warm:>8.0}%",
+            this.cold, this.warm
         );
     }
 }

@@ -38,9 +38,9 @@ impl<F: Into<Fault>> From<F> for ProbeError {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fault {
     /// The tree describes the device wrongly.
-    Tree(PropError),
+    Tree(Box<PropError>),
     /// An overlay cannot be applied.
-    Overlay(OverlayError),
+    Overlay(Box<OverlayError>),
     /// The device has no register window of this index.
     NoWindow {
         /// Index in `reg`, or BAR number.
@@ -274,7 +274,7 @@ pub enum Absence {
 
 impl From<PropError> for Fault {
     fn from(error: PropError) -> Self {
-        Self::Tree(error)
+        Self::Tree(Box::new(error))
     }
 }
 

@@ -450,7 +450,7 @@ impl<'a, P: Platform> Probe<'a, P> {
             .nth(index)
             .ok_or_else(|| Fault::invalid(format!("no line {index} in {property}")))?;
         let dependency = Dependency {
-            node: edge.target.map_err(Fault::Tree)?,
+            node: edge.target?,
             class: SupplierClass::Gpio,
         };
         match self.context.find(dependency) {

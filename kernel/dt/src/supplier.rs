@@ -6,8 +6,6 @@ use crate::node::Node;
 use crate::prop::Prop;
 use crate::reference::{Arguments, references};
 use crate::tree::NodeId;
-use alloc::borrow::ToOwned;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -69,11 +67,11 @@ impl fmt::Display for SupplierClass {
 
 /// One need of one device.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SupplierEdge {
+pub struct SupplierEdge<'t> {
     /// What is needed.
     pub class: SupplierClass,
     /// The property that says so.
-    pub property: String,
+    pub property: &'t str,
     /// Which of the property's entries.
     pub index: usize,
     /// The specifier that goes with it; empty if the target cannot be told.
@@ -119,7 +117,7 @@ impl<'t> Node<'t> {
     /// by the bus ([`Node::map_id`], [`Node::pci_interrupt`]). Nor does a device
     /// need itself, as interrupt controllers seem to, or anything below it: a PMIC
     /// fed by one of its own regulators starts without it.
-    pub fn suppliers(&self) -> Vec<SupplierEdge> {
+    pub fn suppliers(&self) -> Vec<SupplierEdge<'t>> {
         let mut edges = Vec::new();
         // A hog's lines are those of the controller that it is in.
         let hog = self.has("gpio-hog");
@@ -138,7 +136,7 @@ impl<'t> Node<'t> {
         edges
     }
 
-    fn interrupt_edges(&self, edges: &mut Vec<SupplierEdge>) {
+    fn interrupt_edges(&self, edges: &mut Vec<SupplierEdge<'t>>) {
         let Some(prop) = self.interrupts_prop() else {
             return;
         };
@@ -155,11 +153,11 @@ impl<'t> Node<'t> {
     }
 }
 
-fn reference_edges(
-    prop: Prop<'_>,
+fn reference_edges<'t>(
+    prop: Prop<'t>,
     class: SupplierClass,
     arguments: Arguments,
-    edges: &mut Vec<SupplierEdge>,
+    edges: &mut Vec<SupplierEdge<'t>>,
 ) {
     let mut next = 0;
     for entry in references(prop, arguments) {
@@ -173,16 +171,16 @@ fn reference_edges(
     }
 }
 
-fn edge(
+fn edge<'t>(
     class: SupplierClass,
-    prop: Prop<'_>,
+    prop: Prop<'t>,
     index: usize,
     target: Result<NodeId, PropError>,
     cells: Vec<u32>,
-) -> SupplierEdge {
+) -> SupplierEdge<'t> {
     SupplierEdge {
         class,
-        property: prop.name().to_owned(),
+        property: prop.name(),
         index,
         cells,
         target,

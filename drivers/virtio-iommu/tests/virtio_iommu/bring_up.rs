@@ -22,7 +22,7 @@ fn masters_wait_for_it() {
     assert_eq!(edu.probes, 1);
     let node = bench.device(NAME).node.unwrap();
     assert_eq!(edu.waited[0].dependency.node, node);
-    assert!(bench.device(NAME).order < edu.order);
+    assert!(bench.device(NAME).order() < edu.order());
     assert!(bench.device(NAME).streams.is_empty(), "it is behind none");
     bench.edu().round_trip().unwrap();
     bench.check_all_served();

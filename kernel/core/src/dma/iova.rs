@@ -75,7 +75,7 @@ impl IovaSpace {
     pub fn new(last: u64) -> Self {
         // Whole pages, and sums that cannot overflow.
         let last = last.min((1 << 48) - 1);
-        let mut windows = Vec::new();
+        let mut windows = Vec::with_capacity(2);
         if let Some(last) = page_end(last)
             && last > PAGE
         {

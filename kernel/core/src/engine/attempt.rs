@@ -6,9 +6,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use mastiff_dt::DmaWindows;
+use mastiff_dt::{DmaWindows, NodeId};
 
-use super::device::{DeviceId, Grant, ManagedGrant, Matched, Setup, State, Waited};
+use super::device::{Binding, DeviceId, Grant, ManagedGrant, Matched, Setup, State, Waited};
 use super::suppliers::{Needs, Resolved, Route, Supply, keys};
 use super::{Engine, story};
 use crate::addr::{Iova, PAGE, PhysAddr};
@@ -146,7 +146,7 @@ impl<P: Platform> Engine<P> {
             context: &context,
             name: &device.name,
             node: device.node,
-            child: device.child.as_ref(),
+            child: device.child.as_deref(),
             bus: self.bus_node(device),
             lease: match grant {
                 Grant::Core(lease) => Some(lease),
@@ -270,7 +270,7 @@ impl<P: Platform> Engine<P> {
     /// Makes the device a member of its group.
     fn join(&self, id: DeviceId, behind: &[Behind], windows: DmaWindows) -> Result<Path, Fault> {
         let device = &self.devices[id.index()];
-        let child = device.child.as_ref();
+        let child = device.child.as_deref();
         let mut holes: Vec<Hole> = child
             .into_iter()
             .flat_map(|child| child.function.apertures())
@@ -344,10 +344,19 @@ impl<P: Platform> Engine<P> {
         }
         self.announce_console(id, bound.console());
         let device = &mut self.devices[id.index()];
-        device.bound = Some(bound);
-        device.setup = setup;
-        device.uses = uses;
-        device.order = Some(order);
+        let dependency = |(node, service): &(NodeId, Service)| Dependency {
+            node: *node,
+            class: service.class(),
+        };
+        device.binding = Some(Box::new(Binding {
+            state: bound,
+            setup,
+            published: services.iter().map(dependency).collect(),
+            uses,
+            order,
+            children: Vec::new(),
+            has_nodes: nodes,
+        }));
         device.state = State::Bound;
         let driver = device
             .matched
@@ -360,12 +369,10 @@ impl<P: Platform> Engine<P> {
         for (node, service) in services {
             let class = service.class();
             let dependency = Dependency { node, class };
-            device.published.push(dependency);
             self.context.registry.insert(dependency, service);
         }
         let found = self.populate(id, children, nodes);
         self.settle(id);
-        self.note_streams_of(&found);
         // What is on it comes next, before what was queued already: a bus and its
         // devices are one story.
         self.queue_first(&found);
@@ -391,7 +398,7 @@ impl<P: Platform> Engine<P> {
             let device = &mut self.devices[child_id.index()];
             device.node = child.node;
             device.bus = Some(id);
-            device.child = Some(child);
+            device.child = Some(Box::new(child));
             self.describe(child_id);
             found.push(child_id);
         }
@@ -399,8 +406,6 @@ impl<P: Platform> Engine<P> {
             let context = self.context.clone();
             self.discover(context.tree.node(node), Some(id), &mut found);
         }
-        let bus = &mut self.devices[id.index()];
-        bus.has_nodes = nodes;
         self.put_on(id, &found);
         found
     }
@@ -409,7 +414,9 @@ impl<P: Platform> Engine<P> {
     pub(super) fn put_on(&mut self, bus: DeviceId, found: &[DeviceId]) {
         let bus = &mut self.devices[bus.index()];
         bus.users.extend(found);
-        bus.children.extend(found);
+        if let Some(binding) = &mut bus.binding {
+            binding.children.extend(found);
+        }
     }
 }
 

@@ -187,6 +187,7 @@ impl Registry {
         let of_node = services.0.place(dependency.node);
         let of_node = of_node.get_or_insert_default();
         let at = of_node.partition_point(|(known, _)| *known < dependency);
+        of_node.reserve_exact(1); // most supply one thing
         of_node.insert(at, (dependency, service));
         drop(services);
         drop(before);

@@ -171,14 +171,33 @@ impl<P: Platform> Drop for Setup<P> {
     }
 }
 
-/// What is known of a device.
+/// What a device has while it is bound.
+pub(super) struct Binding<P: Platform> {
+    /// The state that its driver keeps.
+    pub state: Box<dyn Bound>,
+    /// What the core set up for it.
+    pub setup: Setup<P>,
+    /// Its services.
+    pub published: Box<[Dependency]>,
+    /// Whose services it uses.
+    pub uses: Vec<(DeviceId, Dependency)>,
+    /// Its place in the order of binding.
+    pub order: u32,
+    /// What is on it.
+    pub children: Vec<DeviceId>,
+    /// Whether the nodes below its own are devices on it.
+    pub has_nodes: bool,
+}
+
+/// What is known of a device. A machine may have many, and most lie idle or bound:
+/// what only some have is behind a pointer.
 pub struct Device<P: Platform> {
     /// Its path in the tree, and below that its name on its bus.
     pub name: Box<str>,
     /// The node that describes it.
     pub node: Option<NodeId>,
     /// What it says it is, on a bus that asks.
-    pub child: Option<Child>,
+    pub child: Option<Box<Child>>,
     /// Where it stands.
     pub state: State,
     /// Tries by the engine.
@@ -191,22 +210,14 @@ pub struct Device<P: Platform> {
     pub streams: Vec<Stream>,
     /// What policy decided about it, and why.
     pub(super) decisions: Vec<String>,
-    /// Its place in the order of binding.
-    pub order: Option<u32>,
     pub(super) bus: Option<DeviceId>,
     pub(super) matched: Option<Matched>,
     pub(super) queued: bool,
     // Who is to be looked at again once this one is settled.
     pub(super) waiters: Vec<DeviceId>,
-    pub(super) bound: Option<Box<dyn Bound>>,
-    pub(super) setup: Setup<P>,
-    pub(super) published: Vec<Dependency>,
-    // Whose services it uses, and who uses its services or is on it.
-    pub(super) uses: Vec<(DeviceId, Dependency)>,
+    // Who uses its services or is on it.
     pub(super) users: BTreeSet<DeviceId>,
-    pub(super) children: Vec<DeviceId>,
-    // Whether the nodes below its own are devices on it.
-    pub(super) has_nodes: bool,
+    pub(super) binding: Option<Box<Binding<P>>>,
     // Edges that a cycle was broken at: it does without these.
     pub(super) broken: Vec<Dependency>,
 }
@@ -223,18 +234,12 @@ impl<P: Platform> Device<P> {
             waited: Vec::new(),
             streams: Vec::new(),
             decisions: Vec::new(),
-            order: None,
             bus: None,
             matched: None,
             queued: false,
             waiters: Vec::new(),
-            bound: None,
-            setup: Setup::none(),
-            published: Vec::new(),
-            uses: Vec::new(),
             users: BTreeSet::new(),
-            children: Vec::new(),
-            has_nodes: false,
+            binding: None,
             broken: Vec::new(),
         }
     }
@@ -243,6 +248,7 @@ impl<P: Platform> Device<P> {
     pub(super) fn wait_for(&mut self, waited: Waited) {
         self.state = State::Waiting(waited.dependency);
         if !self.waited.contains(&waited) {
+            self.waited.reserve_exact(1); // most wait for one or two
             self.waited.push(waited);
         }
     }
@@ -254,12 +260,25 @@ impl<P: Platform> Device<P> {
 
     /// The state that its driver keeps, while it is bound.
     pub fn bound(&self) -> Option<&dyn Bound> {
-        self.bound.as_deref()
+        Some(&*self.binding.as_ref()?.state)
+    }
+
+    /// Its place in the order of binding, while it is bound.
+    pub fn order(&self) -> Option<u32> {
+        Some(self.binding.as_ref()?.order)
+    }
+
+    /// The core's half of its DMA.
+    fn grant(&self) -> &Grant<P> {
+        match &self.binding {
+            Some(binding) => &binding.setup.grant,
+            None => &Grant::None,
+        }
     }
 
     /// How its DMA is set up.
     pub fn dma(&self) -> DmaSetup {
-        match &self.setup.grant {
+        match self.grant() {
             Grant::None => DmaSetup::None,
             Grant::Core(lease) => match lease.group() {
                 None => DmaSetup::Direct,
@@ -273,7 +292,7 @@ impl<P: Platform> Device<P> {
 
     /// The spaces that its driver has attached.
     pub fn spaces(&self) -> Vec<GroupInfo> {
-        match &self.setup.grant {
+        match self.grant() {
             Grant::Managed(managed) => managed.inner.infos(),
             _ => Vec::new(),
         }
@@ -282,7 +301,7 @@ impl<P: Platform> Device<P> {
     /// Every level of the walk for an address, through whatever the device's DMA goes
     /// through; `None` where that is no page table.
     pub fn walk(&self, iova: Iova) -> Option<Vec<WalkStep>> {
-        match &self.setup.grant {
+        match self.grant() {
             Grant::None => None,
             Grant::Core(lease) => {
                 let group = lease.group()?;
@@ -294,7 +313,7 @@ impl<P: Platform> Device<P> {
 
     /// The group that it is in.
     pub fn group(&self) -> Option<&crate::iommu::Group> {
-        match &self.setup.grant {
+        match self.grant() {
             Grant::Core(lease) => lease.group().map(|group| &**group),
             _ => None,
         }
@@ -313,6 +332,7 @@ impl<P: Platform> Device<P> {
 
     /// What is held on for it, by name.
     pub fn held(&self) -> impl Iterator<Item = &str> {
-        self.setup.on.iter().map(|on| on.switch().name())
+        let on = self.binding.iter().flat_map(|binding| &binding.setup.on);
+        on.map(|on| on.switch().name())
     }
 }

@@ -162,6 +162,7 @@ impl<P: Platform> Engine<P> {
             }
         };
         device.broken.clear();
+        self.note_streams(id);
     }
 
     /// The device that a node describes, while it is there.
@@ -217,7 +218,6 @@ impl<P: Platform> Engine<P> {
         for id in self.by_driver(&all) {
             self.enqueue(id);
         }
-        self.note_streams_of(&all);
         self.run();
     }
 
@@ -233,11 +233,7 @@ impl<P: Platform> Engine<P> {
     /// ahead of what is queued already.
     fn queue_first(&mut self, ids: &[DeviceId]) {
         for id in self.by_driver(ids).into_iter().rev() {
-            let device = &mut self.devices[id.index()];
-            if !device.queued {
-                device.queued = true;
-                self.queue.push_front(id);
-            }
+            self.enqueue_first(id);
         }
     }
 
@@ -259,6 +255,14 @@ impl<P: Platform> Engine<P> {
         }
     }
 
+    fn enqueue_first(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id.index()];
+        if !device.queued {
+            device.queued = true;
+            self.queue.push_front(id);
+        }
+    }
+
     /// Works until nothing can be tried any more.
     fn run(&mut self) {
         loop {
@@ -272,19 +276,31 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// A device's fate is known: whoever waited for it is looked at again. Where it
-    /// is a bus, and what was waited for turned out to be on it, the waiters go on
-    /// waiting for that.
+    /// A device's fate is known: whoever waited for it is tried next, ahead of what is
+    /// queued already. A chain is then one story, and what there is to know of it is
+    /// still in the caches.
     fn settle(&mut self, id: DeviceId) {
-        for waiter in core::mem::take(&mut self.devices[id.index()].waiters) {
-            // It may have been settled otherwise meanwhile: by hand, or with a cycle.
-            let State::Waiting(dependency) = self.devices[waiter.index()].state else {
-                continue;
-            };
-            match self.supply(dependency) {
-                Supply::Pending(on) if on != id => self.devices[on.index()].waiters.push(waiter),
-                _ => self.enqueue(waiter),
+        let mut waiters = core::mem::take(&mut self.devices[id.index()].waiters);
+        waiters.retain(|&waiter| self.is_woken(waiter, id));
+        for waiter in waiters.into_iter().rev() {
+            self.enqueue_first(waiter);
+        }
+    }
+
+    /// Whether a device that waited is to be tried, now that this one is settled. Where
+    /// that is a bus, and what was waited for turned out to be on it, it goes on waiting
+    /// for the device there.
+    fn is_woken(&mut self, waiter: DeviceId, settled: DeviceId) -> bool {
+        // It may have been settled otherwise meanwhile: by hand, or with a cycle.
+        let State::Waiting(dependency) = self.devices[waiter.index()].state else {
+            return false;
+        };
+        match self.supply(dependency) {
+            Supply::Pending(on) if on != settled => {
+                self.devices[on.index()].waiters.push(waiter);
+                false
             }
+            _ => true,
         }
     }
 

@@ -2,6 +2,7 @@
 //! discovered, and those devices are tried again whose fate the overlay can change.
 //! Everybody else is left alone, and a device that is bound stays as it is.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,7 +10,7 @@ use alloc::vec::Vec;
 use mastiff_dt::{Node, NodeId, PropErrorKind, Status, Tree};
 
 use super::Engine;
-use super::device::{Device, DeviceId, State};
+use super::device::{Binding, Device, DeviceId, State};
 use crate::error::Fault;
 use crate::platform::Platform;
 
@@ -40,7 +41,10 @@ impl<P: Platform> Engine<P> {
     pub fn overlay(&mut self, blob: &[u8]) -> Result<(), Fault> {
         self.awake()?;
         let before = self.context.clone();
-        let tree = before.tree.overlay(blob).map_err(Fault::Overlay)?;
+        let tree = before
+            .tree
+            .overlay(blob)
+            .map_err(|error| Fault::Overlay(Box::new(error)))?;
         let mut touched = Touched {
             changed: tree.changes(&before.tree).into_iter().collect(),
             retried: BTreeSet::new(),
@@ -52,7 +56,6 @@ impl<P: Platform> Engine<P> {
             self.describe(id);
         }
         let found = self.discover_more();
-        self.note_streams_of(&found);
         // What is new first: most of the others are there because of it.
         for ids in [found, again] {
             for id in self.by_driver(&ids) {
@@ -119,7 +122,8 @@ impl<P: Platform> Engine<P> {
         let context = self.context.clone();
         let mut all = Vec::new();
         self.discover(context.tree.root(), None, &mut all);
-        let is_bus = |device: &Device<P>| device.has_nodes && device.bound().is_some();
+        let has_nodes = |binding: &Binding<P>| binding.has_nodes;
+        let is_bus = |device: &Device<P>| device.binding.as_deref().is_some_and(has_nodes);
         let buses: Vec<DeviceId> = self
             .ids()
             .filter(|id| is_bus(&self.devices[id.index()]))

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Engine;
-use super::device::{DeviceId, Setup, State, Waited};
+use super::device::{Binding, DeviceId, State, Waited};
 use super::suppliers::{Resolved, keys};
 use crate::console::Console;
 use crate::error::Fault;
@@ -47,7 +47,7 @@ impl<P: Platform> Engine<P> {
         if device.bus == Some(on) {
             return None;
         }
-        let mut uses = device.uses.iter();
+        let mut uses = device.binding.as_ref()?.uses.iter();
         let &(_, dependency) = uses.find(|(supplier, _)| *supplier == on)?;
         let property = self.property(device, dependency);
         let waited = Waited {
@@ -62,31 +62,34 @@ impl<P: Platform> Engine<P> {
     /// mapping machinery stands), then its streams are aborted, then what was on for
     /// it goes off.
     fn take_down(&mut self, id: DeviceId) {
-        if !self.is_bound(id) {
+        let Some(binding) = self.devices[id.index()].binding.take() else {
             return;
-        }
+        };
+        let Binding {
+            state,
+            setup,
+            published,
+            uses,
+            children,
+            ..
+        } = *binding;
         self.announce_console(id, None);
-        let device = &mut self.devices[id.index()];
+        let device = &self.devices[id.index()];
         let platform = &self.context.platform;
         let driver = device
             .matched
             .map(|matched| self.drivers.get(matched.driver));
         platform.at_work(driver.map(|driver| (&*device.name, driver.name())));
-        let bound = device.bound.take();
-        let setup = core::mem::replace(&mut device.setup, Setup::none());
-        if let Some(bound) = &bound {
-            bound.quiesce();
-        }
+        state.quiesce();
         setup.grant.stop();
-        for dependency in core::mem::take(&mut device.published) {
+        for dependency in published {
             self.context.registry.remove(dependency);
         }
-        drop(bound);
+        drop(state);
         drop(setup);
         platform.at_work(None);
-        device.order = None;
+        let device = &mut self.devices[id.index()];
         device.state = State::Unclaimed;
-        let uses = core::mem::take(&mut device.uses);
         self.context
             .streams
             .note(&keys(&device.streams), &device.name, None);
@@ -94,13 +97,13 @@ impl<P: Platform> Engine<P> {
         for (supplier, _) in uses {
             self.devices[supplier.index()].users.remove(&id);
         }
-        self.forget_children(id);
+        self.forget_children(id, &children);
     }
 
     /// What was on a bus is gone with it. Who waited for it waits for the bus, which may
     /// fail, or have something else on it, when it is bound again.
-    fn forget_children(&mut self, bus: DeviceId) {
-        for child in core::mem::take(&mut self.devices[bus.index()].children) {
+    fn forget_children(&mut self, bus: DeviceId, children: &[DeviceId]) {
+        for &child in children {
             let waiters = core::mem::take(&mut self.devices[child.index()].waiters);
             self.devices[bus.index()].waiters.extend(waiters);
             let device = &mut self.devices[child.index()];
@@ -128,7 +131,7 @@ impl<P: Platform> Engine<P> {
     fn in_order(&self) -> Vec<DeviceId> {
         let mut bound: Vec<(u32, DeviceId)> = self
             .ids()
-            .filter_map(|id| Some((self.devices[id.index()].order?, id)))
+            .filter_map(|id| Some((self.devices[id.index()].order()?, id)))
             .collect();
         bound.sort_unstable();
         bound.into_iter().map(|(_, id)| id).collect()
@@ -148,18 +151,17 @@ impl<P: Platform> Engine<P> {
         let order = self.in_order();
         for (done, &id) in order.iter().rev().enumerate() {
             let device = &mut self.devices[id.index()];
-            let result = device
-                .bound
-                .as_ref()
-                .map_or(Ok(()), |bound| bound.suspend());
-            if let Err(fault) = result {
+            let Some(binding) = &mut device.binding else {
+                continue;
+            };
+            if let Err(fault) = binding.state.suspend() {
                 log::error!("{}: {fault}; resuming the others", device.name);
                 let suspended = &order[order.len() - done..];
                 self.resume_these(suspended);
                 return Err(fault);
             }
-            device.setup.grant.stop();
-            while device.setup.on.pop().is_some() {}
+            binding.setup.grant.stop();
+            while binding.setup.on.pop().is_some() {}
         }
         Ok(())
     }
@@ -200,9 +202,11 @@ impl<P: Platform> Engine<P> {
         if let Resolved::Ready(needs) = self.resolve(id) {
             self.turn_on(&needs.switches, &mut on)?;
         }
-        let device = &mut self.devices[id.index()];
-        device.setup.on = on;
-        device.setup.grant.restart();
-        device.bound.as_ref().map_or(Ok(()), |bound| bound.resume())
+        let Some(binding) = &mut self.devices[id.index()].binding else {
+            return Ok(());
+        };
+        binding.setup.on = on;
+        binding.setup.grant.restart();
+        binding.state.resume()
     }
 }

@@ -96,9 +96,9 @@ pub(super) enum Resolved {
 }
 
 /// An edge of the graph.
-struct Edge {
+struct Edge<'t> {
     dependency: Dependency,
-    property: Box<str>,
+    property: &'t str,
     cells: Vec<u32>,
     need: Need,
 }
@@ -152,20 +152,18 @@ impl<P: Platform> Engine<P> {
 
     /// Tells the fault log who is behind every stream that can be told now, bound
     /// or not: a master that nobody drives can still be hostile.
-    pub(super) fn note_streams_of(&mut self, ids: &[DeviceId]) {
-        for &id in ids {
-            let device = &self.devices[id.index()];
-            if matches!(device.state, State::Gone | State::Disabled) {
-                continue;
-            }
-            let Ok(streams) = self.streams_of(device) else {
-                continue; // said when, and if, the device is tried
-            };
-            self.context
-                .streams
-                .note(&keys(&streams), &device.name, None);
-            self.devices[id.index()].streams = streams;
+    pub(super) fn note_streams(&mut self, id: DeviceId) {
+        let device = &self.devices[id.index()];
+        if matches!(device.state, State::Disabled) {
+            return;
         }
+        let Ok(streams) = self.streams_of(device) else {
+            return; // said when, and if, the device is tried
+        };
+        self.context
+            .streams
+            .note(&keys(&streams), &device.name, None);
+        self.devices[id.index()].streams = streams;
     }
 
     /// Looks at everything that a device needs.
@@ -182,7 +180,9 @@ impl<P: Platform> Engine<P> {
         let mut uses = Vec::new();
         let (route, mut decisions) = self.route(device, &mut uses)?;
         let mut switches = Vec::new();
-        for edge in self.edges(device).map_err(Resolved::Fail)? {
+        let edges = self.edges(device).map_err(Resolved::Fail)?;
+        uses.reserve_exact(edges.len());
+        for edge in edges {
             let Edge {
                 dependency,
                 property,
@@ -200,6 +200,7 @@ impl<P: Platform> Engine<P> {
                     }
                 }
                 Supply::Pending(on) => {
+                    let property = property.into();
                     let waited = Waited {
                         dependency,
                         property,
@@ -321,14 +322,14 @@ impl<P: Platform> Engine<P> {
     /// The edges other than those to IOMMUs. One that is malformed fails the device
     /// where it is mandatory; else it is no edge, and the driver gets the error when
     /// it asks for the thing.
-    fn edges(&self, device: &Device<P>) -> Result<Vec<Edge>, Fault> {
+    fn edges(&self, device: &Device<P>) -> Result<Vec<Edge<'_>>, Fault> {
         let tree = &self.context.tree;
         let mut edges = Vec::new();
         if let (Some(child), Some(bus)) = (&device.child, self.bus_node(device)) {
-            let mut push = |node, class, property: &str| {
+            let mut push = |node, class, property| {
                 edges.push(Edge {
                     dependency: Dependency { node, class },
-                    property: property.into(),
+                    property,
                     cells: Vec::new(),
                     need: need(class),
                 });
@@ -364,11 +365,11 @@ impl<P: Platform> Engine<P> {
                         node,
                         class: edge.class,
                     },
-                    property: edge.property.into_boxed_str(),
+                    property: edge.property,
                     cells: edge.cells,
                     need,
                 }),
-                Err(error) if need == Need::Mandatory => return Err(Fault::Tree(error)),
+                Err(error) if need == Need::Mandatory => return Err(error.into()),
                 Err(_) => {}
             }
         }
@@ -390,7 +391,7 @@ impl<P: Platform> Engine<P> {
         }
         let edges = self.edges(device).unwrap_or_default().into_iter();
         let mut same = edges.filter(|edge| edge.dependency == dependency);
-        same.next().map(|edge| edge.property).unwrap_or_default()
+        same.next().map_or("", |edge| edge.property).into()
     }
 
     /// Whether a supplier is there, may come, or never will.

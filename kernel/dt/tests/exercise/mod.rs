@@ -158,7 +158,7 @@ fn references(tree: &Tree, node: Node<'_>) {
     }
     for edge in node.suppliers() {
         one_line(&edge.class.to_string());
-        assert!(node.has(&edge.property));
+        assert!(node.has(edge.property));
         if let Ok(target) = edge.target {
             assert!(!node.holds(tree.node(target)), "it needs itself");
         }

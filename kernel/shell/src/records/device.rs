@@ -155,7 +155,7 @@ impl DeviceRecord {
             group,
             domain: isolation::domain(engine.context(), device),
             decision: device.decision(),
-            order: device.order,
+            order: device.order(),
         }
     }
 }
