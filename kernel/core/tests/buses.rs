@@ -516,6 +516,59 @@ fn another_driver_for_a_device_can_be_named() {
 }
 
 #[test]
+fn an_override_of_two_devices_of_one_name_is_refused_and_the_full_name_is_not() {
+    let two = |tree: TreeBuilder, bus: &str| {
+        tree.node(bus, |bus| {
+            bus.compatible(&["simple-bus"])
+                .node("a@1", |n| n.compatible(&["test,a"]))
+        })
+    };
+    let drivers_of = |name: &str| {
+        let bench = Bench::new();
+        let driver = |name| {
+            let matches = [Match::compatible("test,a")];
+            FakeDriver::new(name, &matches, vec![], &bench.diary) as &'static dyn Driver<Sim>
+        };
+        let tree = two(two(base(), "x"), "y");
+        let drivers = [driver("first"), driver("second")];
+        let engine = bench.start_with(tree, &drivers, Policy::default(), |engine| {
+            engine.override_driver(name, "second").unwrap();
+        });
+        let of = |name| engine.driver_of(device(&engine, name)).unwrap();
+        ([of("/x/a@1"), of("/y/a@1")], engine.failed_overrides())
+    };
+    let (drivers, failed) = drivers_of("a@1");
+    assert_eq!(drivers, ["first", "first"]);
+    assert_eq!(
+        failed,
+        ["driver.override: a@1 may be /x/a@1 or /y/a@1; give the full name"]
+    );
+    let (drivers, failed) = drivers_of("/y/a@1");
+    assert_eq!((drivers, failed), (["first", "second"], vec![]));
+}
+
+#[test]
+fn a_driver_that_is_removed_and_added_tries_what_had_failed_with_it() {
+    let bench = Bench::new();
+    let broken = Arc::new(AtomicBool::new(true));
+    let now = broken.clone();
+    let works = Do::Call(Box::new(move |_| match now.load(Ordering::SeqCst) {
+        true => Err(Fault::invalid("it is broken").into()),
+        false => Ok(()),
+    }));
+    let drivers = [bench.iommu_driver(vec![]), bench.master_driver(vec![works])];
+    let drivers = drivers.map(|driver| driver as &dyn Driver<Sim>);
+    let mut engine = bench.start(master(iommu(base()), "a@1", &[1, 5]), &drivers);
+    assert_eq!(state(&engine, "/a@1"), "failed");
+    broken.store(false, Ordering::SeqCst);
+    engine.remove_driver("test-master").unwrap();
+    assert_eq!(state(&engine, "/a@1"), "unclaimed");
+    engine.add_driver("test-master").unwrap();
+    assert_eq!(state(&engine, "/a@1"), "bound");
+    assert_eq!(device(&engine, "/a@1").attempts, 2);
+}
+
+#[test]
 fn a_driver_that_is_removed_gives_its_devices_back_and_rescan_tries_what_failed() {
     let bench = Bench::new();
     let (bus, _) = bus(&bench, &[found("00:01.0", 8)]);

@@ -244,6 +244,11 @@ impl<P: Platform> Device<P> {
         }
     }
 
+    /// Whether this is its name, or the end of it: `00:01.0`.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        *self.name == *name || self.name.rsplit('/').next() == Some(name)
+    }
+
     /// It waits from now on.
     pub(super) fn wait_for(&mut self, waited: Waited) {
         self.state = State::Waiting(waited.dependency);

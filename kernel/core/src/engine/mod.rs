@@ -74,8 +74,10 @@ pub struct Engine<P: Platform> {
 struct Override {
     device: Box<str>,
     driver: usize,
-    /// Whether the device was there, and the driver is for it.
-    fits: Option<bool>,
+    /// The devices of this name so far: none has the driver if there are several.
+    known: Vec<DeviceId>,
+    /// Whether the driver is for the device.
+    fits: bool,
 }
 
 /// Told when the console's device is bound, and, with nothing, when it is unbound.
@@ -149,15 +151,17 @@ impl<P: Platform> Engine<P> {
             _ => State::Unclaimed,
         };
         let pci = device.child.as_ref().map(|child| child.pci);
-        let wanted = self.overrides.iter_mut().find(|wanted| {
-            let last = device.name.rsplit('/').next();
-            *wanted.device == *device.name || last == Some(&wanted.device)
-        });
-        device.matched = match wanted {
+        for wanted in &mut self.overrides {
+            if device.is_called(&wanted.device) && !wanted.known.contains(&id) {
+                wanted.known.push(id);
+            }
+        }
+        let mut overrides = self.overrides.iter_mut();
+        device.matched = match overrides.find(|wanted| *wanted.known == [id]) {
             None => self.drivers.find(node, pci),
             Some(wanted) => {
                 let matched = self.drivers.find_in(wanted.driver, node, pci);
-                wanted.fits = Some(matched.is_some());
+                wanted.fits = matched.is_some();
                 matched
             }
         };
@@ -172,15 +176,19 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Has a device bound by this driver, which is one of several for it
-    /// (`driver.override=`). To be said before [`start`](Self::start).
+    /// (`driver.override=`). The device is named in full, or by the end of its name if
+    /// no other has the same. To be said before [`start`](Self::start).
     pub fn override_driver(&mut self, device: &str, driver: &str) -> Result<(), Fault> {
         let driver = self.drivers.position(driver)?;
+        let is_called = |id: &DeviceId| self.devices[id.index()].is_called(device);
+        let known: Vec<DeviceId> = self.ids().filter(is_called).collect();
         self.overrides.push(Override {
             device: device.into(),
             driver,
-            fits: None,
+            known: known.clone(),
+            fits: false,
         });
-        if let Some(id) = self.find(device) {
+        for id in known {
             self.describe(id);
         }
         Ok(())
@@ -188,20 +196,24 @@ impl<P: Platform> Engine<P> {
 
     /// What of the overrides came to nothing, one line each.
     pub fn failed_overrides(&self) -> Vec<String> {
-        let failed = self
-            .overrides
-            .iter()
-            .filter(|wanted| wanted.fits != Some(true));
-        failed
-            .map(|wanted| {
-                let driver = self.drivers.get(wanted.driver).name();
-                match wanted.fits {
-                    None => format!("driver.override: no device {}", wanted.device),
-                    _ => format!(
-                        "driver.override: driver {driver} is not for {}",
-                        wanted.device
+        let overrides = self.overrides.iter();
+        overrides
+            .filter_map(|wanted| {
+                let device = &wanted.device;
+                let what = match *wanted.known {
+                    [] => format!("no device {device}"),
+                    [_] if wanted.fits => return None,
+                    [_] => {
+                        let driver = self.drivers.get(wanted.driver).name();
+                        format!("driver {driver} is not for {device}")
+                    }
+                    [one, other, ..] => format!(
+                        "{device} may be {} or {}; give the full name",
+                        self.devices[one.index()].name,
+                        self.devices[other.index()].name
                     ),
-                }
+                };
+                Some(format!("driver.override: {what}"))
             })
             .collect()
     }
@@ -332,8 +344,9 @@ impl<P: Platform> Engine<P> {
                 .is_some_and(|matched| matched.driver == driver);
             match device.state {
                 State::Bound if its => self.release(id),
-                // Nobody is to try it when what it waits for comes.
-                State::Waiting(_) if its => device.state = State::Unclaimed,
+                // Nobody is to try it when what it waits for comes, and it is to be
+                // tried when the driver is back.
+                State::Waiting(_) | State::Failed(_) if its => device.state = State::Unclaimed,
                 _ => {}
             }
         }
@@ -442,8 +455,7 @@ impl<P: Platform> Engine<P> {
         }
         let mut ending = self.ids().filter(|id| {
             let device = &self.devices[id.index()];
-            let last = device.name.rsplit('/').next();
-            !matches!(device.state, State::Gone) && last == Some(name)
+            !matches!(device.state, State::Gone) && device.is_called(name)
         });
         let id = ending.next()?;
         ending.next().is_none().then_some(id)
