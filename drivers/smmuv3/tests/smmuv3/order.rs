@@ -2,12 +2,16 @@
 //! things.
 
 use mastiff_core::addr::{StreamId, SubstreamId};
+use mastiff_core::driver::Match;
 use mastiff_core::platform::{Barrier, Platform};
+use mastiff_testkit::fake_driver::{Diary, Do, FakeDriver};
 use mastiff_testkit::smmu::Features;
 use mastiff_testkit::trace::Event;
 
-use crate::bench::{BASE, Bench};
+use crate::bench::{BASE, Bench, NAME, Wiring};
 
+const CR0: u64 = BASE + 0x20;
+const CMDQ_PROD: u64 = BASE + 0x98;
 const EVENTQ_PROD: u64 = BASE + 0x1_00a8;
 const EVENTQ_CONS: u64 = BASE + 0x1_00ac;
 
@@ -41,6 +45,54 @@ fn events_are_read_after_their_index_and_before_they_are_given_back() {
     assert!(index < record && record < back);
     assert!(trace[index..record].contains(&Event::Barrier(Barrier::Acquire)));
     assert!(trace[record..back].contains(&Event::Barrier(Barrier::Full)));
+}
+
+#[test]
+fn s26_translation_goes_off_after_the_last_stream_is_aborted() {
+    const STREAMS: [u32; 3] = [8, 9, 0x300];
+    let diary = Diary::default();
+    let matches = [Match::compatible("test,master").master()];
+    let master = FakeDriver::new("master", &matches, vec![Do::Alloc(0x3000)], &diary);
+    let features = Features::virt();
+    let wiring = Wiring::of(&features);
+    let mut bench = Bench::peopled(features, wiring, &[master], |_, _| {
+        Box::new(|tree| {
+            STREAMS.iter().fold(tree, |tree, &stream| {
+                tree.node(&format!("master@{stream:x}"), |n| {
+                    n.compatible(&["test,master"]).cells("iommus", &[2, stream])
+                })
+            })
+        })
+    });
+    let entries = STREAMS.map(|stream| {
+        let dump = bench.iommu().describe(StreamId(stream)).unwrap();
+        assert_eq!(dump.config, "stage 1");
+        dump.parts
+            .iter()
+            .find(|part| part.name == "STE")
+            .unwrap()
+            .pa
+            .0
+    });
+    bench.sim.trace().start();
+    bench.engine.unbind(NAME).unwrap();
+    let trace = bench.sim.trace().stop();
+    let off = position(
+        &trace,
+        |event| matches!(event, Event::Write { pa: CR0, value } if value & 1 == 0),
+    );
+    for ste in entries {
+        let stored = |event: &Event| matches!(event, Event::Store { pa, .. } if (ste..ste + 64).contains(pa));
+        let last = trace[..off].iter().rposition(stored);
+        let last = last.expect("the stream is aborted before");
+        let synced = |event: &Event| matches!(event, Event::Write { pa: CMDQ_PROD, .. });
+        assert!(trace[last..off].iter().any(synced), "and that is complete");
+    }
+    for stream in STREAMS {
+        let master = bench.engine.device(&format!("/master@{stream:x}")).unwrap();
+        assert_eq!(master.state.name(), "waiting");
+        assert_eq!(diary.count(&format!("/master@{stream:x}: drop")), 1);
+    }
 }
 
 #[test]
