@@ -8,10 +8,11 @@ use mastiff_core::addr::StreamId;
 use mastiff_core::dma::{Bidirectional, DmaBuffer, FromDevice};
 use mastiff_core::driver::{Bound, Driver, Match};
 use mastiff_core::error::{Fault, ProbeError};
-use mastiff_core::probe::Probe;
+use mastiff_core::policy::Policy;
+use mastiff_core::probe::{Probe, Service};
 use mastiff_dt::SupplierClass;
 use mastiff_testkit::Sim;
-use mastiff_testkit::fake_driver::Do;
+use mastiff_testkit::fake_driver::{Do, FakeDriver};
 use mastiff_testkit::fake_iommu::{Counts, FakeIommu};
 use mastiff_testkit::inject::Step;
 use std::sync::{Arc, Mutex};
@@ -43,9 +44,6 @@ fn tree() -> mastiff_dt::build::TreeBuilder {
 }
 
 fn intc(bench: &Bench) -> &'static dyn Driver<Sim> {
-    use mastiff_core::driver::Match;
-    use mastiff_core::probe::Service;
-    use mastiff_testkit::fake_driver::FakeDriver;
     let chip = bench.sim.chip().clone();
     let publish = Do::Publish(Box::new(move || Service::Irq(chip.clone())));
     FakeDriver::new(
@@ -79,6 +77,64 @@ fn s07_a_probe_that_fails_after_mapping_leaves_nothing() {
         assert!(bench.counts().maps >= 3, "it did map before it failed");
         assert_eq!(bench.iommu.domain_of(5), None, "its DMA aborts now");
     }
+}
+
+#[test]
+fn s07_a_probe_that_maps_and_then_defers_starts_again_from_nothing() {
+    let bench = Bench::new();
+    let before = bench.baseline();
+    let stood: Arc<Mutex<Vec<_>>> = Arc::default();
+    let (iommu, sim, noted) = (bench.iommu.clone(), bench.sim.clone(), stood.clone());
+    let note = Do::Call(Box::new(move |_| {
+        let counts = iommu.counts();
+        let held = (sim.memory().live(), sim.chip().enabled().len());
+        let made = (counts.domains, counts.attached, held);
+        noted.lock().unwrap().push((iommu.mapped(5), made));
+        Ok(())
+    }));
+    let mut script = everything();
+    script.push(note);
+    script.push(Do::DeferOnce(SupplierClass::Clock, "/clock@4000000"));
+    let clock = FakeDriver::new(
+        "clock",
+        &[Match::compatible("test,clock")],
+        vec![Do::Publish(Box::new(|| {
+            Service::Ready(SupplierClass::Clock)
+        }))],
+        &bench.diary,
+    );
+    let drivers = [
+        bench.iommu_driver(vec![]),
+        bench.master_driver(script) as &dyn Driver<Sim>,
+        intc(&bench),
+        clock,
+    ];
+    let tree = tree().node("clock@4000000", |n| n.compatible(&["test,clock"]));
+    let mut engine = bench.start_with(tree, &drivers, Policy::default(), |engine| {
+        engine.hold_driver("clock").unwrap();
+    });
+    assert_eq!(state(&engine, "/a@1"), "waiting");
+    assert_eq!(device(&engine, "/a@1").probes, 1);
+    let (mapped, _) = stood.lock().unwrap()[0].clone();
+    assert_eq!(mapped.len(), 3, "it did map before it deferred");
+    // Of what it set up nothing is left, and its DMA aborts.
+    assert_eq!(bench.baseline(), before);
+    assert_eq!(bench.iommu.domain_of(5), None);
+    let mut byte = [0];
+    for (iova, _) in mapped {
+        assert!(bench.sim.port().read(5, iova, &mut byte).is_err());
+    }
+
+    engine.add_driver("clock").unwrap();
+    assert_eq!(state(&engine, "/a@1"), "bound");
+    assert_eq!(device(&engine, "/a@1").probes, 2);
+    let stood = stood.lock().unwrap();
+    assert_eq!(stood.len(), 2);
+    assert_eq!(
+        stood[0], stood[1],
+        "the same addresses, and nothing besides"
+    );
+    assert_eq!(bench.iommu.mapped(5), stood[1].0);
 }
 
 #[test]

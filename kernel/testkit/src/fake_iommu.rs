@@ -3,7 +3,7 @@
 //! the contract of [`Iommu`] or [`Domain`] (unmaps what is not mapped, drops a
 //! domain that streams still go through) ends the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
@@ -48,6 +48,8 @@ struct Table {
     identity: bool,
     // The domain that it is nested in.
     parent: Option<u32>,
+    // Who goes through it.
+    streams: BTreeSet<u32>,
     // By the first address: physical address, length, permission.
     maps: BTreeMap<u64, (u64, u64, Permission)>,
 }
@@ -144,6 +146,15 @@ impl FakeIommu {
         lock(&self.shared.inner).aborted.clone()
     }
 
+    /// What is mapped for a stream: where each mapping begins, and its length.
+    pub fn mapped(&self, stream: u32) -> Vec<(u64, u64)> {
+        let inner = lock(&self.shared.inner);
+        let domain = inner.streams.get(&stream);
+        let table = domain.and_then(|id| inner.domains.get(id));
+        let maps = table.into_iter().flat_map(|table| &table.maps);
+        maps.map(|(&iova, &(_, len, _))| (iova, len)).collect()
+    }
+
     /// The domain that a stream goes through, by its tag.
     pub fn domain_of(&self, stream: u32) -> Option<u32> {
         lock(&self.shared.inner).streams.get(&stream).copied()
@@ -212,7 +223,7 @@ impl Iommu for FakeIommu {
             inner.held.extend(handle.map(|handle| (stream.0, handle)));
             return Err(sync_timeout());
         }
-        inner.streams.remove(&stream.0);
+        inner.route(stream.0, None);
         inner.handles.remove(&stream.0);
         inner.counts.blocks += 1;
         inner.counts.syncs += 1;
@@ -291,6 +302,21 @@ impl DmaTranslator for FakeIommu {
 }
 
 impl Inner {
+    /// Has a stream go through this domain, or through none; says which it was before.
+    fn route(&mut self, stream: u32, domain: Option<u32>) -> Option<u32> {
+        let before = match domain {
+            Some(id) => self.streams.insert(stream, id),
+            None => self.streams.remove(&stream),
+        };
+        if let Some(table) = before.and_then(|id| self.domains.get_mut(&id)) {
+            table.streams.remove(&stream);
+        }
+        if let Some(table) = domain.and_then(|id| self.domains.get_mut(&id)) {
+            table.streams.insert(stream);
+        }
+        before
+    }
+
     /// The region that an address of a stream lies in.
     fn reserved_at(&self, stream: u32, addr: u64) -> Option<&Reserved> {
         let mut regions = self.reserved.get(&stream)?.iter();
@@ -299,8 +325,9 @@ impl Inner {
 
     /// Whether some stream of a domain does not send all of `first..=last` through it.
     fn keeps(&self, domain: u32, first: u64, last: u64) -> bool {
-        let streams = self.streams.iter().filter(|(_, other)| **other == domain);
-        let regions = streams.flat_map(|(stream, _)| self.reserved.get(stream));
+        let streams = self.domains.get(&domain).map(|table| &table.streams);
+        let streams = streams.into_iter().flatten();
+        let regions = streams.flat_map(|stream| self.reserved.get(stream));
         let clash = |region: &Reserved| region.first <= last && first <= region.last;
         regions.flatten().any(clash)
     }
@@ -362,7 +389,7 @@ impl Domain for FakeDomain {
             return Err(sync_timeout());
         }
         let mut inner = lock(&self.handle.iommu.shared.inner);
-        let before = inner.streams.insert(stream.0, self.handle.id);
+        let before = inner.route(stream.0, Some(self.handle.id));
         let handle = Arc::downgrade(&self.handle);
         inner.handles.insert(stream.0, handle);
         let held = inner.held.remove(&stream.0);
@@ -467,15 +494,8 @@ impl Domain for FakeDomain {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let mut inner = lock(&self.iommu.shared.inner);
-        inner.domains.remove(&self.id);
-        let streams: Vec<u32> = inner
-            .streams
-            .iter()
-            .filter(|(_, domain)| **domain == self.id)
-            .map(|(stream, _)| *stream)
-            .collect();
-        drop(inner);
+        let table = lock(&self.iommu.shared.inner).domains.remove(&self.id);
+        let streams = table.unwrap_or_default().streams;
         if !streams.is_empty() {
             breach(&format!(
                 "a domain goes while streams {streams:?} go through it"
