@@ -411,6 +411,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_register_of_all_ones_is_no_answer() {
+        let none = u32::MAX;
+        for idr in [
+            Idr { idr0: none, ..QEMU },
+            Idr { idr1: none, ..QEMU },
+            Idr { idr3: none, ..QEMU },
+            Idr { idr5: none, ..QEMU },
+            Idr { aidr: none, ..QEMU },
+        ] {
+            assert!(!idr.is_of_an_smmu(), "{idr:x?}");
+            let fault = Features::decode(idr).unwrap_err().to_string();
+            assert!(fault.contains("does not answer"), "{fault}");
+        }
+    }
+
+    #[test]
     fn words_say_what_there_is() {
         let of = |change: fn(&mut Features)| {
             let mut features = qemu();
