@@ -178,6 +178,29 @@ fn what_firmware_left_on_counts_as_there_where_the_board_says_so() {
 }
 
 #[test]
+fn several_clocks_that_one_controller_left_on_are_said_once() {
+    let bench = Bench::new();
+    let tree = base()
+        .node("a@1", |n| {
+            n.compatible(&["test,plain"]).cells("clocks", &[11, 11])
+        })
+        .node("clock", |n| {
+            n.compatible(&["test,clock"])
+                .u32("#clock-cells", 0)
+                .phandle(11)
+        });
+    let matches = [Match::compatible("test,plain")];
+    let plain = FakeDriver::new("plain", &matches, vec![], &bench.diary);
+    let policy = Policy {
+        left_on: &["test,clock"],
+        ..Policy::default()
+    };
+    let engine = bench.start_with(tree, &[plain], policy, |_| {});
+    let decision = device(&engine, "/a@1").decision().unwrap();
+    assert_eq!(decision, "clock /clock was left on by firmware");
+}
+
+#[test]
 fn an_optional_supplier_holds_nobody_up_for_ever() {
     let bench = Bench::new();
     let tree = base()

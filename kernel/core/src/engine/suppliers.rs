@@ -211,7 +211,10 @@ impl<P: Platform> Engine<P> {
                     let supplier = self.context.path(dependency.node);
                     let class = dependency.class;
                     let text = format!("{class} {supplier} was left on by firmware");
-                    decisions.push(text);
+                    // A device may have many clocks of one controller.
+                    if !decisions.contains(&text) {
+                        decisions.push(text);
+                    }
                 }
                 Supply::Never(why) if need == Need::Mandatory => {
                     return Err(Resolved::Fail(self.absent(dependency, why)));
