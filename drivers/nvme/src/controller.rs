@@ -292,7 +292,7 @@ impl<P: Platform> Controller<P> {
         self.check_broken()?;
         let memory = self.memory();
         let queue = &mut *self.queue(to).lock();
-        let run = queue.claim(count, self.platform.cpu())?;
+        let run = queue.claim(count)?;
         for index in 0..count {
             let command = make(
                 index,
@@ -434,7 +434,7 @@ impl<P: Platform> Controller<P> {
         }
     }
 
-    /// Takes in what has completed in a queue.
+    /// Takes in what has completed in a queue. Says whether anything had.
     fn reap(&self, of: To) -> bool {
         if self.is_stopped() {
             return false;
@@ -474,14 +474,7 @@ impl<P: Platform> IrqHandler for Completions<P> {
         if self.pair == 0 && self.controller.pairs() == 0 {
             self.controller.reap(To::Admin);
         }
-        let controller = &self.controller;
-        if controller.reap(To::Io(self.pair)) {
-            let platform = &controller.platform;
-            let waiter = controller.io[self.pair].lock().waiter();
-            if waiter != platform.cpu() {
-                platform.irqs().nudge(waiter);
-            }
-        }
+        self.controller.reap(To::Io(self.pair));
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Layout {
 /// A queue pair.
 pub struct Queue {
     layout: Layout,
+    depth: usize,
     tail: u32,
     head: u32,
     // What the phase tag of a new entry is in this pass.
@@ -54,7 +55,6 @@ pub struct Queue {
     out: u32,
     failed: u32,
     statuses: [Status; SLOTS],
-    waiter: usize,
     // What the last command gave; the admin queue's alone.
     result: u32,
     // Where the pages of each slot's list begin, and how many it has.
@@ -76,6 +76,7 @@ impl Queue {
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,
+            depth: SLOTS.min(layout.entries as usize - 1),
             tail: 0,
             head: 0,
             phase: true,
@@ -84,7 +85,6 @@ impl Queue {
             out: 0,
             failed: 0,
             statuses: [Status(0); SLOTS],
-            waiter: 0,
             result: 0,
             listed: [(Iova(0), 0); SLOTS],
         }
@@ -97,7 +97,7 @@ impl Queue {
 
     /// Commands that may be out at a time.
     pub fn depth(&self) -> usize {
-        SLOTS.min(self.layout.entries as usize - 1)
+        self.depth
     }
 
     /// Where it is.
@@ -110,15 +110,10 @@ impl Queue {
         self.result
     }
 
-    /// The CPU that handed commands in last, and waits for them.
-    pub fn waiter(&self) -> usize {
-        self.waiter
-    }
-
-    /// Slots for `count` commands, at least one, that CPU `waiter` waits for.
+    /// Slots for `count` commands, at least one.
     #[inline]
-    pub fn claim(&mut self, count: usize, waiter: usize) -> Result<Run, Fault> {
-        let depth = self.depth();
+    pub fn claim(&mut self, count: usize) -> Result<Run, Fault> {
+        let depth = self.depth;
         let (first, run) = (self.next, self.slots(self.next, count));
         if count > depth || self.taken & run != 0 {
             return Err(Fault::Exhausted {
@@ -126,7 +121,6 @@ impl Queue {
                 limit: depth as u64,
             });
         }
-        self.waiter = waiter;
         self.taken |= run;
         self.out |= run;
         self.next = self.slot(first + count);
@@ -135,7 +129,7 @@ impl Queue {
 
     /// Some slots in turn, as bits.
     fn slots(&self, first: usize, count: usize) -> u32 {
-        let depth = self.depth();
+        let depth = self.depth;
         let bits = ((1u64 << count.min(SLOTS)) - 1) << first;
         // Those beyond the last one are the first ones.
         (bits | bits >> depth) as u32 & ((1u64 << depth) - 1) as u32
@@ -144,7 +138,7 @@ impl Queue {
     /// The slot with a number that may be one turn too high.
     #[inline]
     fn slot(&self, number: usize) -> usize {
-        let depth = self.depth();
+        let depth = self.depth;
         if number < depth {
             number
         } else {
@@ -276,7 +270,7 @@ impl Queue {
             return Some(Ok(()));
         }
         self.failed &= !failed;
-        let first = (0..self.depth()).find_map(|index| {
+        let first = (0..self.depth).find_map(|index| {
             let slot = self.slot(run.first + index);
             (failed & 1 << slot != 0).then(|| (index, self.statuses[slot]))
         });

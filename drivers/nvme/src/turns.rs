@@ -70,7 +70,7 @@ impl Turns {
 
 impl Pair {
     /// Has the interrupt arrive where it is waited for. Where it cannot it arrives where
-    /// it did, and who serves it there wakes the one that waits.
+    /// it did: served there, it wakes the one that waits all the same.
     fn steer(&self, cpu: usize) {
         if self.taker.load(Ordering::Relaxed) == cpu {
             return;

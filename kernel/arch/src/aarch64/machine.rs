@@ -124,6 +124,8 @@ impl Platform for Machine {
             timer::wait_until(deadline);
         }
         SLEEPERS.fetch_and(!(1 << number), Ordering::SeqCst);
+        // As long as they are masked, what ended the wait costs no exception.
+        take_interrupt();
         cpu::unmask_interrupts();
     }
 
