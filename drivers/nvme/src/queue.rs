@@ -111,7 +111,7 @@ impl Queue {
     }
 
     /// Slots for `count` commands, at least one.
-    #[inline]
+    #[inline(always)]
     pub fn claim(&mut self, count: usize) -> Result<Run, Fault> {
         let depth = self.depth;
         let (first, run) = (self.next, self.slots(self.next, count));
@@ -147,7 +147,7 @@ impl Queue {
     }
 
     /// Writes the command of number `index` of a run. The controller does not know yet.
-    #[inline]
+    #[inline(always)]
     pub fn write<P: Platform>(
         &mut self,
         memory: &DmaBuffer<P, Bidirectional>,
@@ -166,7 +166,7 @@ impl Queue {
 
     /// The PRP list of a command for neighbouring pages. The memory stays the same, and
     /// mostly so do the addresses, so that there is nothing to write.
-    #[inline]
+    #[inline(always)]
     pub fn list<P: Platform>(
         &mut self,
         memory: &DmaBuffer<P, Bidirectional>,
@@ -259,7 +259,7 @@ impl Queue {
 
     /// How the commands of a run went, once all of them have completed; their slots are
     /// free again.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, run: Run) -> Option<Outcome> {
         if self.out & run.slots != 0 {
             return None;
