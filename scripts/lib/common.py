@@ -57,6 +57,35 @@ def run(*command, **options):
     )
 
 
+# What a command that is told to end has for putting things in order.
+END_SECONDS = 40
+
+
+def attend(*command, ending=signal.SIGTERM, seconds=END_SECONDS, **options):
+    """Runs a command to its end; its status. If this process is told to end meanwhile, so
+    is the command, by the signal `ending`; it has some seconds for that."""
+    child = subprocess.Popen([str(part) for part in command], preexec_fn=die_with_parent,
+                             **options)
+    try:
+        return child.wait()
+    except BaseException as stopped:
+        # Ctrl-C has told everybody on the terminal.
+        if not isinstance(stopped, KeyboardInterrupt):
+            child.send_signal(ending)
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+
+
+def end_on(*signals):
+    """These end the process as an exception does, so that what it holds is given back."""
+    for number in signals:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def die_with_parent():
     """For `preexec_fn`: the child is killed when its parent dies, however it dies."""
     if sys.platform == "linux":

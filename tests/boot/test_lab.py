@@ -89,7 +89,7 @@ class Farm:
         self.process = subprocess.Popen(
             [sys.executable, ROOT / "scripts/farm", *words, "--", "sh", "-c", 'echo "$LG_COORDINATOR"; cat'],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
-            preexec_fn=die_with_parent)
+            preexec_fn=die_with_parent, start_new_session=True)
         self.coordinator = self.process.stdout.readline().strip()
 
     def children(self):
@@ -146,20 +146,24 @@ def test_a_place_without_a_console_is_named(command, farm):
     assert command(*client, "delete").returncode == 0
 
 
-def test_a_place_is_given_back_by_one_that_is_ended(command, farm):
-    holder = subprocess.Popen([*LAB, "run", PLACE, "--", "sh", "-c", "echo held; sleep 600"],
-                              stdout=subprocess.PIPE, text=True,
-                              env=environment(LG_COORDINATOR=farm.coordinator))
+# By its id, and as Ctrl-C does, which everybody on a terminal hears of.
+@pytest.mark.parametrize("end", [
+    lambda run: run.terminate(), lambda run: os.killpg(run.pid, signal.SIGINT)], ids=["TERM", "Ctrl-C"])
+def test_a_place_is_given_back_by_tests_that_are_ended(command, farm, tmp_path, end):
+    run = subprocess.Popen(
+        [ROOT / "scripts/test", "--lab", PLACE, "--out", tmp_path, "tests/boot/test_shell.py"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment(LG_COORDINATOR=farm.coordinator), start_new_session=True)
     try:
-        assert holder.stdout.readline() == "held\n"
-        holder.terminate()
-        assert holder.wait(60) == 128 + signal.SIGTERM
+        assert any("2 workers" in line for line in run.stdout)
+        end(run)
+        assert run.wait(90) != 0
         free = on_place(command, "true", LG_COORDINATOR=farm.coordinator, LG_WAIT="0")
         assert free.returncode == 0, free.stderr
     finally:
-        holder.kill()
-        holder.wait()
-        holder.stdout.close()
+        run.kill()
+        run.wait()
+        run.stdout.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
@@ -170,7 +174,8 @@ def test_nothing_of_a_farm_outlives_it(number):
         children = farm.children()
         # The coordinator, the exporter, the command.
         assert len(children) == 3
-        farm.process.send_signal(number)
+        # Ctrl-C is heard by the command as well.
+        (os.killpg if number == signal.SIGINT else os.kill)(farm.process.pid, number)
         farm.process.wait(60)
         assert all(gone(child) for child in children)
     finally:
