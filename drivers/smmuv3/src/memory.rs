@@ -228,6 +228,21 @@ impl<P: Machine> TableMem for WalkMemory<P> {
     }
 
     #[inline(always)]
+    fn set(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        self.platform.set(pa - self.lift, index, count, first, step)
+    }
+
+    #[inline(always)]
+    fn unset(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        self.platform.unset(pa - self.lift, index, count, kind)
+    }
+
+    #[inline]
+    fn put(&self, pa: u64, index: usize, leaves: &[u64]) -> bool {
+        self.platform.put(pa - self.lift, index, leaves)
+    }
+
+    #[inline(always)]
     fn clear(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
         self.platform.clear(pa - self.lift, index, count, kind)
     }

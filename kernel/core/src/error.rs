@@ -272,6 +272,13 @@ pub enum Absence {
     Cycle,
 }
 
+/// Where a result is to be small, a fault is in a box.
+impl From<Box<Self>> for Fault {
+    fn from(fault: Box<Self>) -> Self {
+        *fault
+    }
+}
+
 impl From<PropError> for Fault {
     fn from(error: PropError) -> Self {
         Self::Tree(Box::new(error))

@@ -33,3 +33,4 @@ pub mod platform;
 pub mod policy;
 pub mod probe;
 pub mod supply;
+mod sync;

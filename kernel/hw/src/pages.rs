@@ -148,8 +148,14 @@ impl mastiff_core::platform::Pages for Pages {
     }
 
     fn fill(&self, offset: usize, len: usize, byte: u8) {
+        let at = self.at(offset, len);
+        let page = PAGE as usize;
+        if byte == 0 && offset.is_multiple_of(page) && len.is_multiple_of(page) {
+            // SAFETY: in bounds, whole pages, and frames are normal, cacheable memory.
+            return unsafe { cpu::zero_pages(at, len) };
+        }
         // SAFETY: in bounds.
-        unsafe { cpu::fill(self.at(offset, len), len, byte) }
+        unsafe { cpu::fill(at, len, byte) }
     }
 
     #[inline(always)]

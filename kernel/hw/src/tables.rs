@@ -45,6 +45,20 @@ impl Tables {
         unsafe { AtomicU64::from_ptr(at as *mut u64) }
     }
 
+    /// `count` neighbouring words of a table, if it takes no look elsewhere to find that
+    /// they are: in the frame that the first is in, of those that are used first.
+    #[inline(always)]
+    fn words_at_hand(&self, pa: u64, index: usize, count: usize) -> Option<&[AtomicU64]> {
+        let at = pa.wrapping_add(8 * index as u64);
+        let last = at.wrapping_add(8 * (count as u64).wrapping_sub(1));
+        if !at.is_multiple_of(8) || (last ^ at >= PAGE) || !self.frames.is_in_highest(at, self.kind)
+        {
+            return None;
+        }
+        // SAFETY: as for `words`.
+        Some(unsafe { core::slice::from_raw_parts(at as *const AtomicU64, count) })
+    }
+
     /// `count` neighbouring words of a table.
     #[inline(always)]
     fn words(&self, pa: u64, index: usize, count: usize) -> &[AtomicU64] {
@@ -71,6 +85,28 @@ impl Tables {
         let mut frames = at / PAGE..(at + 8 * count as u64).div_ceil(PAGE);
         frames.all(|frame| self.frames.is(frame * PAGE, self.kind))
     }
+}
+
+/// Stores leaves, if all of the words are empty.
+#[inline(always)]
+fn put_run(words: &[AtomicU64], first: u64, step: u64) -> bool {
+    let empty = cpu::or_words(words) == 0;
+    if empty {
+        cpu::count_words(words, first, step);
+    }
+    empty
+}
+
+/// Empties words, if all of them are of a kind.
+#[inline(always)]
+fn take_run(words: &[AtomicU64], kind: Descriptors) -> bool {
+    // Bits that all have, and, where some must not be there, bits that any has.
+    let same = kind.differs(cpu::and_words(words)) == 0
+        && (kind.mask == kind.bits || kind.differs(cpu::or_words(words)) == 0);
+    if same {
+        cpu::count_words(words, 0, 0);
+    }
+    same
 }
 
 #[cold]
@@ -118,55 +154,48 @@ impl TableMem for Tables {
 
     #[inline(always)]
     fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
-        if count == 1 {
-            return self.compare_exchange(pa, index, 0, first).is_ok();
+        put_run(self.words(pa, index, count), first, step)
+    }
+
+    #[inline(always)]
+    fn set(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        match self.words_at_hand(pa, index, count) {
+            Some([word]) if word.load(Ordering::Relaxed) == 0 => {
+                word.store(first, Ordering::Relaxed);
+                true
+            }
+            Some(words) if count > 1 => put_run(words, first, step),
+            _ => false,
         }
-        let words = self.words(pa, index, count);
-        // By eights, which costs a branch for each of them.
-        let (eights, rest) = words.as_chunks::<8>();
-        let any = |sum, word: &AtomicU64| sum | word.load(Ordering::Relaxed);
-        let sum = eights
-            .iter()
-            .fold(0, |sum, eight| eight.iter().fold(sum, any));
-        if rest.iter().fold(sum, any) != 0 {
-            return false;
+    }
+
+    #[inline(always)]
+    fn unset(&self, pa: u64, index: usize, count: usize, kind: Descriptors) -> bool {
+        match self.words_at_hand(pa, index, count) {
+            Some([word]) if kind.differs(word.load(Ordering::Relaxed)) == 0 => {
+                word.store(0, Ordering::Relaxed);
+                true
+            }
+            Some(words) if count > 1 => take_run(words, kind),
+            _ => false,
         }
-        let mut value = first;
-        let taken = words.iter().position(|word| {
-            let put = word.compare_exchange(0, value, Ordering::Release, Ordering::Relaxed);
-            value = value.wrapping_add(step);
-            put.is_err()
-        });
-        if let Some(taken) = taken {
-            let zero = |word: &AtomicU64| word.store(0, Ordering::Relaxed);
-            words[..taken].iter().for_each(zero);
+    }
+
+    #[inline]
+    fn put(&self, pa: u64, index: usize, leaves: &[u64]) -> bool {
+        let words = self.words(pa, index, leaves.len());
+        let empty = cpu::or_words(words) == 0;
+        if empty {
+            for (word, &leaf) in words.iter().zip(leaves) {
+                word.store(leaf, Ordering::Relaxed);
+            }
         }
-        taken.is_none()
+        empty
     }
 
     #[inline(always)]
     fn clear(&self, pa: u64, index: usize, count: usize, kind: Descriptors) -> bool {
-        if count == 1 {
-            let word = self.word(pa, index);
-            let same = kind.differs(word.load(Ordering::Relaxed)) == 0;
-            if same {
-                word.store(0, Ordering::Relaxed);
-            }
-            return same;
-        }
-        let words = self.words(pa, index, count);
-        let (eights, rest) = words.as_chunks::<8>();
-        let differ = |sum, word: &AtomicU64| sum | (word.load(Ordering::Relaxed) ^ kind.bits);
-        let sum = eights
-            .iter()
-            .fold(0, |sum, eight| eight.iter().fold(sum, differ));
-        if rest.iter().fold(sum, differ) & kind.mask != 0 {
-            return false;
-        }
-        let zero = |word: &AtomicU64| word.store(0, Ordering::Relaxed);
-        eights.iter().for_each(|eight| eight.iter().for_each(zero));
-        rest.iter().for_each(zero);
-        true
+        take_run(self.words(pa, index, count), kind)
     }
 
     /// Cleans the words to the point of coherency: right for walkers that snoop

@@ -19,11 +19,15 @@
 //!
 //! # Who may call what at the same time
 //! All calls take `&self`. Ranges that do not overlap may be mapped and unmapped
-//! by several CPUs at once, tables in common included: tables and leaves are
-//! both put in place by compare-exchange. Of two overlapping `map` calls at most
-//! one succeeds. Unmapping takes ownership for granted: the range belongs to the
-//! caller (in Mastiff, to whoever holds the IOVA), so nobody else maps or unmaps
-//! in it meanwhile.
+//! by several CPUs at once, tables in common included: those are put in place by
+//! compare-exchange. Of two overlapping `map` calls at most one succeeds, since it puts
+//! leaves in place likewise. Unmapping takes ownership for granted, and so do the ways
+//! of mapping that go by a [`Hint`]: the range belongs to the caller (in Mastiff, to
+//! whoever holds the IOVA), so nobody else maps or unmaps in it meanwhile. A leaf's
+//! entry lies in an owned range as a whole: a table can come to be in it only for an
+//! address of that range. So a look and a plain store are as good as a
+//! compare-exchange there. `tests/interleaved.rs` goes through every order of a few
+//! such calls.
 //!
 //! # What a failing call leaves behind
 //! No mapping of its own. Both calls look at the whole range before they change

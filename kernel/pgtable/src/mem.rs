@@ -46,24 +46,43 @@ pub trait TableMem {
     fn compare_exchange(&self, pa: u64, index: usize, old: u64, new: u64) -> Result<u64, u64>;
 
     /// Puts `first`, and `step` more each time, into `count` neighbouring descriptors,
-    /// at least one, by compare-exchange. Where one is not empty it leaves none behind
-    /// and says `false`; nor does it store any if that can be seen beforehand.
+    /// at least one, if all of them are empty; else it stores nothing and says `false`.
+    ///
+    /// They are leaves of a range that the caller owns: nobody else writes them
+    /// meanwhile, so a look beforehand and plain stores do, and it takes no
+    /// compare-exchange for each.
     #[inline]
     fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
-        let mut all = index..index + count;
-        if count > 1 && !all.clone().all(|index| self.load(pa, index) == 0) {
-            return false;
+        let all = index..index + count;
+        let empty = all.clone().all(|index| self.load(pa, index) == 0);
+        if empty {
+            let mut value = first;
+            for index in all {
+                self.store(pa, index, value);
+                value = value.wrapping_add(step);
+            }
         }
-        let mut value = first;
-        let taken = all.find(|&index| {
-            let put = self.compare_exchange(pa, index, 0, value);
-            value = value.wrapping_add(step);
-            put.is_err()
-        });
-        if let Some(taken) = taken {
-            (index..taken).for_each(|index| self.store(pa, index, 0));
+        empty
+    }
+
+    /// The same where that can be done on the spot; whoever is told `false` tries
+    /// [`fill`](Self::fill).
+    #[inline(always)]
+    fn set(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        self.fill(pa, index, count, first, step)
+    }
+
+    /// The same for leaves that lead anywhere.
+    #[inline]
+    fn put(&self, pa: u64, index: usize, leaves: &[u64]) -> bool {
+        let all = index..index + leaves.len();
+        let empty = all.clone().all(|index| self.load(pa, index) == 0);
+        if empty {
+            for (index, &leaf) in all.zip(leaves) {
+                self.store(pa, index, leaf);
+            }
         }
-        taken.is_none()
+        empty
     }
 
     /// Empties `count` neighbouring descriptors, if all of them are of a kind; else it
@@ -77,6 +96,13 @@ pub trait TableMem {
                 self.store(pa, index, 0);
                 true
             })
+    }
+
+    /// The same where that can be done on the spot; whoever is told `false` tries
+    /// [`clear`](Self::clear).
+    #[inline(always)]
+    fn unset(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        self.clear(pa, index, count, kind)
     }
 
     /// Makes `count` descriptors from `index` on visible to the walker: a store
@@ -114,6 +140,18 @@ impl<T: TableMem + ?Sized> TableMem for &T {
 
     fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
         (**self).fill(pa, index, count, first, step)
+    }
+
+    fn put(&self, pa: u64, index: usize, leaves: &[u64]) -> bool {
+        (**self).put(pa, index, leaves)
+    }
+
+    fn set(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        (**self).set(pa, index, count, first, step)
+    }
+
+    fn unset(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        (**self).unset(pa, index, count, kind)
     }
 
     fn clear(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {

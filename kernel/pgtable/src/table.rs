@@ -5,8 +5,6 @@
 //! address before has a [`Hint`] to it; both are served here. All else, and all that
 //! is to be refused, goes through the passes of `range`.
 
-use core::mem::ManuallyDrop;
-
 use crate::entry;
 use crate::error::MapError;
 use crate::geometry::{Geometry, LAST_LEVEL};
@@ -22,6 +20,8 @@ pub struct PageTable<M: TableMem> {
     pub(crate) root: u64,
     // Of the last level and the one above it.
     shapes: [Shape; 2],
+    // A walker may use them for ever.
+    abandoned: bool,
 }
 
 /// What is needed of a level with leaves, without a computation.
@@ -31,6 +31,8 @@ struct Shape {
     above: u32,
     /// The bits below what it resolves.
     mask: u64,
+    /// Those, and the ones that no output address has.
+    not_output: u64,
     /// Its leaves that stand alone.
     alone: Kind,
     /// Bytes of as many leaves as a walker may keep as one.
@@ -45,6 +47,7 @@ impl Shape {
             shift: geometry.shift(level),
             above: geometry.shift(level) + (geometry.granule.bits() - 3),
             mask: geometry.span(level) - 1,
+            not_output: (geometry.span(level) - 1) | (!0 << geometry.output_bits),
             alone: entry::leaves(level, true),
             group: geometry.group(level),
             last: geometry.granule.entries() - 1,
@@ -60,7 +63,8 @@ pub struct LeafBits(u64);
 struct One {
     table: u64,
     index: usize,
-    mask: u64,
+    not_output: u64,
+    last: usize,
     alone: Kind,
 }
 
@@ -91,6 +95,7 @@ impl<M: TableMem> PageTable<M> {
             geometry,
             root,
             shapes: [shape(LAST_LEVEL), shape(LAST_LEVEL - 1)],
+            abandoned: false,
         })
     }
 
@@ -114,11 +119,12 @@ impl<M: TableMem> PageTable<M> {
     /// invalidation; only after an [`MapError::Occupied`] that a *concurrent*
     /// `map` of the same range caused may a walker have seen some of it.
     pub fn map(&self, va: u64, pa: u64, len: u64, attrs: Attrs) -> Result<(), MapError> {
-        self.map_near(Hint::NONE, va, pa, len, attrs)?;
-        Ok(())
+        self.map_range(va, pa, len, self.geometry.encode(attrs))
     }
 
-    /// The same for one who may know where the leaves go, and wants to.
+    /// The same for the owner of the range, who may know where the leaves go, and wants
+    /// to: nobody else maps or unmaps in it at the same time, as for
+    /// [`unmap`](Self::unmap).
     pub fn map_near(
         &self,
         hint: Hint,
@@ -138,21 +144,100 @@ impl<M: TableMem> PageTable<M> {
     }
 
     /// The same, if it takes one leaf and the hint leads to its empty entry: says
-    /// whether it did. This is on the way of nearly every mapping.
+    /// whether it did. This is on the way of nearly every mapping, so it leaves it to
+    /// the caller to make the entry visible, which for a walker that snoops is a barrier.
     #[inline(always)]
     pub fn map_one(&self, hint: Hint, va: u64, pa: u64, len: u64, bits: LeafBits) -> bool {
         let Some(one) = self.one(hint, va, len) else {
             return false;
         };
-        if pa & one.mask | pa >> self.geometry.output_bits != 0 {
+        if pa & one.not_output != 0 {
             return false;
         }
         let leaf = pa | bits.0 | one.alone.bits;
-        let done = self.mem.fill(one.table, one.index, 1, leaf, 0);
-        if done {
-            self.mem.publish(one.table, one.index, 1);
+        self.mem.set(one.table, one.index, 1, leaf, 0)
+    }
+
+    /// The same for leaves of the last level that a walker may keep as one, or several
+    /// times as many of them in one table.
+    #[inline(always)]
+    pub fn map_groups(&self, hint: Hint, va: u64, pa: u64, len: u64, bits: LeafBits) -> bool {
+        let Some((table, index, count)) = self.groups(hint, va, len) else {
+            return false;
+        };
+        let shape = &self.shapes[0];
+        if pa & shape.not_output | (pa + (len - 1)) >> self.geometry.output_bits != 0 {
+            return false;
         }
-        done
+        let together = if pa & (shape.group - 1) == 0 {
+            entry::CONTIGUOUS
+        } else {
+            0
+        };
+        let leaf = pa | bits.0 | shape.alone.bits | together;
+        self.mem.set(table, index, count, leaf, shape.mask + 1)
+    }
+
+    /// Unmaps as much: says which leaves.
+    #[inline(always)]
+    pub fn unmap_groups(&self, hint: Hint, va: u64, len: u64) -> Option<Leaves> {
+        let (table, index, count) = self.groups(hint, va, len)?;
+        let (size, level) = (self.shapes[0].mask + 1, LAST_LEVEL);
+        let kind = entry::leaves(level, false);
+        let leaves = Leaves {
+            va,
+            len,
+            size,
+            level,
+        };
+        self.mem.unset(table, index, count, kind).then_some(leaves)
+    }
+
+    /// The table, the first index and the number of leaves of the last level for a range
+    /// of whole groups within the table that a hint leads to.
+    #[inline(always)]
+    fn groups(&self, hint: Hint, va: u64, len: u64) -> Option<(u64, usize, usize)> {
+        let shape = &self.shapes[0];
+        let table = hint.table(va, shape.above)?;
+        let index = (va >> shape.shift) as usize & shape.last;
+        let count = (len >> shape.shift) as usize;
+        let whole = (va | len) & (shape.group - 1) == 0;
+        let several = count.wrapping_sub(2) < shape.last - index;
+        (hint.above() == 0 && whole && several).then_some((table, index, count))
+    }
+
+    /// The same for pieces of one leaf each, side by side. They are told by their
+    /// addresses, which become their leaves on the way.
+    pub fn map_pieces(
+        &self,
+        hint: Hint,
+        va: u64,
+        pieces: &mut [u64],
+        piece: u64,
+        bits: LeafBits,
+    ) -> bool {
+        let Some(one) = self.one(hint, va, piece) else {
+            return false;
+        };
+        let bits = bits.0 | one.alone.bits;
+        let mut all = 0;
+        for pa in pieces.iter_mut() {
+            all |= *pa;
+            *pa |= bits;
+        }
+        let inside = pieces.len() <= one.last + 1 - one.index;
+        all & one.not_output == 0 && inside && self.mem.put(one.table, one.index, pieces)
+    }
+
+    /// Makes the tables on the way to a page, and says where they lead.
+    pub fn prepare(&self, va: u64) -> Result<Hint, MapError> {
+        if !Geometry::fits(va, 1, self.geometry.input_bits) {
+            return Ok(Hint::NONE);
+        }
+        let found = self.find(va, LAST_LEVEL, true)?;
+        Ok(found.map_or(Hint::NONE, |(level, table)| {
+            Hint::new(&self.geometry, va, level, table)
+        }))
     }
 
     /// What leaves with these attributes have besides an address.
@@ -191,14 +276,14 @@ impl<M: TableMem> PageTable<M> {
         self.take(&run, va, len)
     }
 
-    /// The same, if it is one leaf: says how many levels above the last it was.
+    /// The same, if it is one leaf: says how many levels above the last it was. As for
+    /// [`map_one`](Self::map_one), it is for the caller to have a walker see that.
     #[inline(always)]
     pub fn unmap_one(&self, hint: Hint, va: u64, len: u64) -> Option<usize> {
         let one = self.one(hint, va, len)?;
-        if !self.mem.clear(one.table, one.index, 1, one.alone) {
+        if !self.mem.unset(one.table, one.index, 1, one.alone) {
             return None;
         }
-        self.mem.publish(one.table, one.index, 1);
         Some(usize::from(hint.above()))
     }
 
@@ -213,7 +298,8 @@ impl<M: TableMem> PageTable<M> {
         Some(One {
             table,
             index: (va >> shape.shift) as usize & shape.last,
-            mask: shape.mask,
+            not_output: shape.not_output,
+            last: shape.last,
             alone: shape.alone,
         })
     }
@@ -376,14 +462,10 @@ impl<M: TableMem> PageTable<M> {
         self.mem.store(at, index, entry::published(raw));
     }
 
-    /// Gives every table up for ever, where a walker may still use them: what was to
-    /// make sure that none does has failed.
-    pub fn abandon(self) {
-        let tables = ManuallyDrop::new(self);
-        tables.each_table(tables.root, tables.geometry.start_level(), &|table| {
-            let size = tables.geometry.granule.size();
-            tables.mem.quarantine_table(table, size);
-        });
+    /// Gives every table up for ever at the end, where a walker may still use them: what
+    /// was to make sure that none does has failed.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
     }
 
     /// All tables, none before those that it points to.
@@ -410,12 +492,18 @@ fn alloc<M: TableMem>(mem: &M, geometry: &Geometry, va: u64) -> Result<u64, MapE
     Ok(pa)
 }
 
-/// Frees every table. Whoever drops it has made sure that no walker uses the
-/// tables any more: the context is gone and its invalidation has completed.
+/// Frees every table, unless they were abandoned. Whoever drops it has made sure that no
+/// walker uses the tables any more: the context is gone and its invalidation has
+/// completed.
 impl<M: TableMem> Drop for PageTable<M> {
     fn drop(&mut self) {
+        let size = self.geometry.granule.size();
         self.each_table(self.root, self.geometry.start_level(), &|table| {
-            self.mem.free_table(table, self.geometry.granule.size());
+            if self.abandoned {
+                self.mem.quarantine_table(table, size);
+            } else {
+                self.mem.free_table(table, size);
+            }
         });
     }
 }

@@ -12,6 +12,7 @@ use core::ops::Range;
 use mastiff_core::addr::{Iova, PhysAddr};
 use mastiff_core::error::Fault;
 use mastiff_core::iommu::{self, Hint, Permission};
+use mastiff_core::platform::Barrier;
 use mastiff_pgtable::stage1::MAIR;
 use mastiff_pgtable::{
     Access as Rights, Attrs, Exec, Geometry, Hint as Place, LeafBits, Leaves, MapError,
@@ -37,6 +38,9 @@ const PERMISSIONS: [Permission; 3] = [
     Permission::Doorbell,
 ];
 
+/// How many pieces of a list are mapped at once.
+const LIST: usize = 32;
+
 pub(crate) struct Context<P: Machine> {
     smmu: Arc<Smmu<P>>,
     // Its ASID, or its VMID, and what invalidates by it.
@@ -47,16 +51,14 @@ pub(crate) struct Context<P: Machine> {
     parent: Option<Arc<Parent<P>>>,
     // The commands for what is unmapped most.
     short: Short,
-    // Always there, until `drop` decides whether it may be freed.
-    parts: Option<Parts<P>>,
-}
-
-struct Parts<P: Machine> {
-    /// Of a stage 1.
-    cd: Option<Shown<P>>,
+    // Whether the walker snoops tables that are where their addresses say: those are
+    // written without further ado.
+    plain: bool,
     tables: PageTable<WalkMemory<P>>,
-    /// What leaves have besides an address, by [`Permission`].
+    // What leaves have besides an address, by `Permission`.
     bits: [LeafBits; 3],
+    // Of a stage 1, until `drop` decides whether it may be freed.
+    cd: Option<Shown<P>>,
 }
 
 impl<P: Machine> Context<P> {
@@ -134,13 +136,12 @@ impl<P: Machine> Context<P> {
             number,
             tag,
             stage: tables.geometry().stage,
+            plain: smmu.reach.coherent && parent.is_none(),
             parent,
             short: Short::new(tag, granule, smmu.range_granule.is_some()),
-            parts: Some(Parts {
-                bits: PERMISSIONS.map(|access| tables.leaf_bits(attributes(access))),
-                cd,
-                tables,
-            }),
+            bits: PERMISSIONS.map(|access| tables.leaf_bits(attributes(access))),
+            cd,
+            tables,
             smmu,
         }
     }
@@ -154,14 +155,6 @@ impl<P: Machine> Context<P> {
         &self.smmu
     }
 
-    #[inline]
-    fn parts(&self) -> Result<&Parts<P>, Fault> {
-        match &self.parts {
-            Some(parts) => Ok(parts),
-            None => Err(Fault::Revoked),
-        }
-    }
-
     pub fn stage(&self) -> Stage {
         self.stage
     }
@@ -171,27 +164,27 @@ impl<P: Machine> Context<P> {
         self.parent.as_ref()
     }
 
-    pub fn tables(&self) -> Option<&PageTable<WalkMemory<P>>> {
-        self.parts.as_ref().map(|parts| &parts.tables)
+    pub fn tables(&self) -> &PageTable<WalkMemory<P>> {
+        &self.tables
     }
 
     /// The entry of a stream that goes through here.
     pub fn ste(&self) -> Result<Ste, Fault> {
         let (access, stalls) = (self.smmu.access(), self.smmu.features.stall_configurable);
-        Ok(match (&self.parts()?.cd, &self.parent) {
-            (None, _) => Ste::stage2(self.regime()?),
+        Ok(match (&self.cd, &self.parent) {
+            (None, _) => Ste::stage2(self.regime()),
             (Some(cd), None) => Ste::stage1(cd.at(), access, stalls),
             (Some(cd), Some(parent)) => {
-                Ste::nested(cd.at(), access, stalls, parent.context().regime()?)
+                Ste::nested(cd.at(), access, stalls, parent.context().regime())
             }
         })
     }
 
     /// Its tables and tag as a stage 2.
-    fn regime(&self) -> Result<Stage2, Fault> {
-        let tables = &self.parts()?.tables;
+    fn regime(&self) -> Stage2 {
+        let tables = &self.tables;
         let geometry = tables.geometry();
-        Ok(Stage2 {
+        Stage2 {
             vmid: self.number,
             ttb: tables.root(),
             granule: geometry.granule.bits(),
@@ -199,24 +192,24 @@ impl<P: Machine> Context<P> {
             start_level: geometry.start_level(),
             ps: self.smmu.features.ips,
             access: self.smmu.access(),
-        })
+        }
     }
 
     /// The CD and its address, if there is one.
     pub fn cd(&self) -> Option<(u64, Cd)> {
-        let memory = self.parts.as_ref()?.cd.as_ref()?.memory().ok()?;
+        let memory = self.cd.as_ref()?.memory().ok()?;
         Some((memory.pa(), Cd(memory.load_words(0))))
     }
 
     /// New translations need no invalidation: what is invalid is not cached
     /// (IHI 0070 §3.21.1).
     pub fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault> {
-        self.map_near(Hint::default(), iova, pa, len, access)?;
+        self.map_more(Hint::default(), iova, pa, len, access)?;
         Ok(())
     }
 
     pub fn unmap(&self, iova: Iova, len: u64) -> Result<(), Fault> {
-        self.unmap_near(Hint::default(), iova, len)
+        Ok(self.unmap_more(Hint::default(), iova, len)?)
     }
 
     /// The way of nearly every mapping: one leaf, in a table that is known.
@@ -228,31 +221,64 @@ impl<P: Machine> Context<P> {
         pa: PhysAddr,
         len: u64,
         access: Permission,
-    ) -> Result<Hint, Fault> {
-        if let Some(Parts { tables, bits, .. }) = &self.parts
-            && tables.map_one(Place(hint.0), iova.0, pa.0, len, bits[access as usize])
-        {
+    ) -> Result<Hint, Box<Fault>> {
+        let bits = self.bits[access as usize];
+        if self.plain && self.tables.map_one(Place(hint.0), iova.0, pa.0, len, bits) {
+            self.smmu.platform.barrier(Barrier::Publish);
+            return Ok(hint);
+        }
+        self.map_groups(hint, iova, pa, len, access)
+    }
+
+    /// The same for neighbours that the walker may keep as one.
+    #[inline(never)]
+    fn map_groups(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pa: PhysAddr,
+        len: u64,
+        access: Permission,
+    ) -> Result<Hint, Box<Fault>> {
+        let (bits, place) = (self.bits[access as usize], Place(hint.0));
+        if self.plain && self.tables.map_groups(place, iova.0, pa.0, len, bits) {
+            self.smmu.platform.barrier(Barrier::Publish);
             return Ok(hint);
         }
         self.map_more(hint, iova, pa, len, access)
     }
 
-    /// Pieces side by side, each as `map_near` has it; on an error, how many were mapped.
-    pub fn map_list(
+    /// Pieces of one leaf each, side by side, if the hint leads to their empty entries:
+    /// says whether it did.
+    pub fn map_pieces(
         &self,
         hint: Hint,
         iova: Iova,
         pieces: &[PhysAddr],
         piece: u64,
         access: Permission,
-    ) -> Result<Hint, (usize, Box<Fault>)> {
-        let mut hint = hint;
-        for (done, &pa) in pieces.iter().enumerate() {
-            let at = iova.add(piece * done as u64);
-            let mapped = self.map_near(hint, at, pa, piece, access);
-            hint = mapped.map_err(|fault| (done, Box::new(fault)))?;
+    ) -> bool {
+        let mut leaves = [0; LIST];
+        let Some(leaves) = leaves.get_mut(..pieces.len()).filter(|_| self.plain) else {
+            return false;
+        };
+        for (leaf, pa) in leaves.iter_mut().zip(pieces) {
+            *leaf = pa.0;
         }
-        Ok(hint)
+        let (place, bits) = (Place(hint.0), self.bits[access as usize]);
+        let mapped = self.tables.map_pieces(place, iova.0, leaves, piece, bits);
+        if mapped {
+            self.smmu.platform.barrier(Barrier::Publish);
+        }
+        mapped
+    }
+
+    /// Makes the tables on the way to an address, and says where they lead.
+    pub fn prepare(&self, iova: Iova) -> Hint {
+        // Whoever maps there hears of it.
+        self.tables
+            .prepare(iova.0)
+            .map_or_else(|_| Hint::default(), |place| Hint(place.0))
     }
 
     #[cold]
@@ -264,41 +290,66 @@ impl<P: Machine> Context<P> {
         pa: PhysAddr,
         len: u64,
         access: Permission,
-    ) -> Result<Hint, Fault> {
-        let tables = &self.parts()?.tables;
-        match tables.map_near(Place(hint.0), iova.0, pa.0, len, attributes(access)) {
+    ) -> Result<Hint, Box<Fault>> {
+        if let Some(parent) = &self.parent {
+            parent.check(pa.0, len)?;
+        }
+        let attributes = attributes(access);
+        let mapped = self
+            .tables
+            .map_near(Place(hint.0), iova.0, pa.0, len, attributes);
+        match mapped {
             Ok(place) => Ok(Hint(place.0)),
-            Err(error) => Err(refusal(&self.smmu, error, iova, len)),
+            Err(error) => Err(Box::new(refusal(&self.smmu, error, iova, len))),
         }
     }
 
     #[inline(always)]
-    pub fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
-        if let Some(parts) = &self.parts
-            && let Some(above) = parts.tables.unmap_one(Place(hint.0), iova.0, len)
+    pub fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
+        if self.plain
+            && let Some(above) = self.tables.unmap_one(Place(hint.0), iova.0, len)
         {
-            return self.smmu.batch().sync_one(self.short.one(above, iova.0));
+            // The barrier before the queue's doorbell is the entry's too.
+            let command = self.short.one(above, iova.0);
+            return self.smmu.batch().sync_one(command).map_err(boxed);
         }
-        self.unmap_more(hint, iova, len)
+        self.unmap_groups(hint, iova, len)
+    }
+
+    #[inline(never)]
+    fn unmap_groups(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
+        if !self.plain {
+            return self.unmap_more(hint, iova, len);
+        }
+        match self.tables.unmap_groups(Place(hint.0), iova.0, len) {
+            Some(leaves) => self.drop_cached(leaves),
+            None => self.unmap_more(hint, iova, len),
+        }
+    }
+
+    /// Drops what is cached of leaves that were just taken out.
+    #[inline(always)]
+    fn drop_cached(&self, leaves: Leaves) -> Result<(), Box<Fault>> {
+        match self.short.command(&leaves) {
+            Some(command) => self.smmu.batch().sync_one(command).map_err(boxed),
+            None => Ok(self.flush_leaves(leaves)?),
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn unmap_more(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
-        let tables = &self.parts()?.tables;
+    fn unmap_more(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
+        let tables = &self.tables;
         let Some(leaves) = tables.unmap_near(Place(hint.0), iova.0, len) else {
-            return self.unmap_far(iova, len);
+            return Ok(self.unmap_far(iova, len)?);
         };
-        match self.short.command(&leaves) {
-            Some(command) => self.smmu.batch().sync_one(command),
-            None => self.flush_leaves(leaves),
-        }
+        self.drop_cached(leaves)
     }
 
     #[cold]
     #[inline(never)]
     fn unmap_far(&self, iova: Iova, len: u64) -> Result<(), Fault> {
-        let tables = &self.parts()?.tables;
+        let tables = &self.tables;
         let mut flush = Flush::new(&self.smmu, self.tag);
         tables
             .unmap(iova.0, len, &mut |leaves| flush.add(leaves))
@@ -308,10 +359,19 @@ impl<P: Machine> Context<P> {
 
     /// Takes leaves out of the tables, and nothing out of what is cached.
     #[inline(always)]
-    pub fn clear(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
-        if let Some(parts) = &self.parts
-            && parts.tables.unmap_one(Place(hint.0), iova.0, len).is_some()
-        {
+    pub fn clear(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
+        if self.plain && self.tables.unmap_one(Place(hint.0), iova.0, len).is_some() {
+            self.smmu.platform.barrier(Barrier::Publish);
+            return Ok(());
+        }
+        self.clear_groups(hint, iova, len)
+    }
+
+    #[inline(never)]
+    fn clear_groups(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
+        let place = Place(hint.0);
+        if self.plain && self.tables.unmap_groups(place, iova.0, len).is_some() {
+            self.smmu.platform.barrier(Barrier::Publish);
             return Ok(());
         }
         self.clear_more(hint, iova, len)
@@ -319,14 +379,14 @@ impl<P: Machine> Context<P> {
 
     #[cold]
     #[inline(never)]
-    fn clear_more(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
-        let tables = &self.parts()?.tables;
+    fn clear_more(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
+        let tables = &self.tables;
         if tables.unmap_near(Place(hint.0), iova.0, len).is_some() {
             return Ok(());
         }
         tables
             .unmap(iova.0, len, &mut |_| {})
-            .map_err(|error| refusal(&self.smmu, error, iova, len))
+            .map_err(|error| Box::new(refusal(&self.smmu, error, iova, len)))
     }
 
     /// Drops all that is cached of it.
@@ -345,10 +405,7 @@ impl<P: Machine> Context<P> {
     /// What there is to say of an address that a master faulted on.
     pub fn explain(&self, iova: Iova) -> String {
         let mut words = self.shown_tag().to_string();
-        let Some(parts) = &self.parts else {
-            return words;
-        };
-        let [below, above] = parts.tables.around(iova.0);
+        let [below, above] = self.tables.around(iova.0);
         let near: Vec<String> = [below, above]
             .into_iter()
             .flatten()
@@ -407,21 +464,25 @@ impl<P: Machine> Drop for Context<P> {
         self.smmu.counters.domains.subtract();
         let invalidate = core::iter::once(Command::tlbi_all(self.tag));
         let done = self.smmu.batch().sync(1, invalidate);
-        let Some(parts) = self.parts.take() else {
-            return;
-        };
         match done {
             Ok(()) => self.numbers().lock().give(self.number),
             Err(fault) => {
                 let (name, tag) = (self.smmu.name(), self.shown_tag());
                 log::error!("{name}: the tables of {tag} stay allocated: {fault}");
-                if let Some(cd) = parts.cd {
+                if let Some(cd) = self.cd.take() {
                     cd.abandon();
                 }
-                parts.tables.abandon();
+                self.tables.abandon();
             }
         }
     }
+}
+
+/// Out of the way of what succeeds.
+#[cold]
+#[inline(never)]
+fn boxed(fault: Fault) -> Box<Fault> {
+    Box::new(fault)
 }
 
 /// Empty tables, which a parent shows if there is one.

@@ -53,10 +53,7 @@ impl<P: Machine> Domain for PagingDomain<P> {
         pa: PhysAddr,
         len: u64,
         access: Permission,
-    ) -> Result<Hint, Fault> {
-        if let Some(parent) = self.0.parent() {
-            parent.check(pa.0, len)?;
-        }
+    ) -> Result<Hint, Box<Fault>> {
         self.0.map_near(hint, iova, pa, len, access)
     }
 
@@ -68,30 +65,29 @@ impl<P: Machine> Domain for PagingDomain<P> {
         piece: u64,
         access: Permission,
     ) -> Result<Hint, (usize, Box<Fault>)> {
-        if let Some(parent) = self.0.parent() {
-            let mut all = pieces.iter();
-            all.try_for_each(|pa| parent.check(pa.0, piece))
-                .map_err(|fault| (0, Box::new(fault)))?;
+        match self.0.map_pieces(hint, iova, pieces, piece, access) {
+            true => Ok(hint),
+            false => self.map_each(hint, iova, pieces, piece, access),
         }
-        self.0.map_list(hint, iova, pieces, piece, access)
     }
 
     fn unmap_list(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
         match count {
             0 => Ok(()),
-            _ => self.0.unmap_near(hint, iova, piece * count as u64),
+            _ => Ok(self.0.unmap_near(hint, iova, piece * count as u64)?),
         }
     }
 
-    fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+    fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
         self.0.unmap_near(hint, iova, len)
     }
 
-    fn clear(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
-        match count {
-            0 => Ok(()),
-            _ => self.0.clear(hint, iova, piece * count as u64),
-        }
+    fn clear(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Box<Fault>> {
+        self.0.clear(hint, iova, piece * count as u64)
+    }
+
+    fn prepare(&self, iova: Iova) -> Hint {
+        self.0.prepare(iova)
     }
 
     fn flush(&self) -> Result<(), Fault> {

@@ -16,9 +16,7 @@ impl<P: Machine> Context<P> {
     /// parent walks for first, and so is what comes out of it.
     pub fn walk(&self, iova: Iova) -> Vec<WalkStep> {
         let mut all = Vec::new();
-        let Some(tables) = self.tables() else {
-            return all;
-        };
+        let tables = self.tables();
         let geometry = tables.geometry();
         for step in tables.walk(iova.0).steps() {
             let table = match self.parent() {

@@ -86,6 +86,7 @@ impl Platform for Machine {
     type Mmio = Window;
     type Pages = Pages;
 
+    #[inline]
     fn now(&self) -> Instant {
         timer::now()
     }
@@ -191,6 +192,21 @@ impl TableMem for Machine {
     #[inline(always)]
     fn fill(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
         self.tables().fill(pa, index, count, first, step)
+    }
+
+    #[inline(always)]
+    fn set(&self, pa: u64, index: usize, count: usize, first: u64, step: u64) -> bool {
+        self.tables().set(pa, index, count, first, step)
+    }
+
+    #[inline(always)]
+    fn unset(&self, pa: u64, index: usize, count: usize, kind: Kind) -> bool {
+        self.tables().unset(pa, index, count, kind)
+    }
+
+    #[inline]
+    fn put(&self, pa: u64, index: usize, leaves: &[u64]) -> bool {
+        self.tables().put(pa, index, leaves)
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@ use mastiff_core::error::Fault;
 use mastiff_hw::Window;
 use mastiff_hw::frames::{frames, ranges};
 use mastiff_pgtable::{
-    Access, Attrs, Exec, Geometry, Granule, MapError, Memory, PageTable, Shareability, Stage,
+    Access, Attrs, Exec, Geometry, Granule, Hint, MapError, Memory, PageTable, Shareability, Stage,
     stage1,
 };
 use spin::Mutex;
@@ -113,7 +113,14 @@ impl Space {
             return Ok(());
         }
         self.tables
-            .map(range.start, range.start, range.end - range.start, attrs)
+            .map_near(
+                Hint::NONE,
+                range.start,
+                range.start,
+                range.end - range.start,
+                attrs,
+            )
+            .map(drop)
     }
 
     /// Turns the MMU and the caches on.

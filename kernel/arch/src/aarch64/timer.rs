@@ -54,12 +54,14 @@ fn set_frequency(frequency: u64) {
     TO_TICKS.store((frequency << 32) / NANOSECONDS, Ordering::Relaxed);
 }
 
+#[inline]
 fn scaled(value: u64, factor: &AtomicU64) -> u64 {
     let product = u128::from(value) * u128::from(factor.load(Ordering::Relaxed));
     u64::try_from(product >> 32).unwrap_or(u64::MAX)
 }
 
 /// The time since the counter started.
+#[inline]
 pub(crate) fn now() -> Instant {
     let ticks: u64;
     // SAFETY: reading a counter; not earlier than what stands before it.

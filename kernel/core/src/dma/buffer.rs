@@ -7,6 +7,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::{Inner, Slot, To};
@@ -75,14 +76,14 @@ impl<P: Platform> Mapped<P> {
         inner: &Arc<Inner<P>>,
         pages: P::Pages,
         access: Permission,
-    ) -> Result<Self, MapFailure<P::Pages>> {
+    ) -> Result<Self, Box<MapFailure<P::Pages>>> {
         match lend(inner, &pages, access) {
             Ok(slot) => Ok(Self {
                 inner: inner.clone(),
                 pages: Some(pages),
                 slot,
             }),
-            Err(fault) => Err(MapFailure { fault, pages }),
+            Err(fault) => Err(unmapped(*fault, pages)),
         }
     }
 
@@ -132,13 +133,20 @@ fn lend<P: Platform>(
     inner: &Inner<P>,
     pages: &P::Pages,
     access: Permission,
-) -> Result<Slot, Fault> {
+) -> Result<Slot, Box<Fault>> {
     if !inner.coherent {
         // Also where the device only writes: a dirty line that is evicted later
         // would overwrite its data.
         pages.clean(0, pages.len());
     }
     inner.map(pages.pa(), pages.len() as u64, access)
+}
+
+/// What is left of an attempt to map pages.
+#[cold]
+#[inline(never)]
+fn unmapped<T>(fault: Fault, pages: T) -> Box<MapFailure<T>> {
+    Box::new(MapFailure { fault, pages })
 }
 
 /// Takes it back. Pages that the device may still reach are nobody's any more.
@@ -158,11 +166,11 @@ fn release<P: Platform>(
 /// Quarantines pages whose unmapping failed.
 #[cold]
 #[inline(never)]
-fn keep<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages, fault: Fault) -> Fault {
+fn keep<P: Platform>(inner: &Inner<P>, slot: Slot, pages: P::Pages, fault: Box<Fault>) -> Fault {
     let (device, iova, len) = (&inner.device, slot.iova, pages.len());
     log::error!("{device}: unmapping {iova}: {fault}; {len:#x} bytes quarantined");
     inner.platform.quarantine(pages);
-    fault
+    *fault
 }
 
 /// Takes pages back from a device that may go on using them, and quarantines them.
@@ -209,7 +217,7 @@ impl<P: Platform, D: Direction> DmaBuffer<P, D> {
     pub(super) fn new(
         inner: &Arc<Inner<P>>,
         pages: P::Pages,
-    ) -> Result<Self, MapFailure<P::Pages>> {
+    ) -> Result<Self, Box<MapFailure<P::Pages>>> {
         Ok(Self {
             mapped: Mapped::new(inner, pages, D::PERMISSION)?,
             direction: PhantomData,
@@ -306,7 +314,7 @@ impl<P: Platform, D: Direction> DmaMapping<P, D> {
     pub(super) fn new(
         inner: &Arc<Inner<P>>,
         pages: P::Pages,
-    ) -> Result<Self, MapFailure<P::Pages>> {
+    ) -> Result<Self, Box<MapFailure<P::Pages>>> {
         Ok(Self {
             mapped: Mapped::new(inner, pages, D::PERMISSION)?,
             direction: PhantomData,
@@ -341,7 +349,10 @@ pub struct DmaLoan<'d, P: Platform, D: Direction> {
 
 impl<'d, P: Platform, D: Direction> DmaLoan<'d, P, D> {
     #[inline(always)]
-    pub(super) fn new(inner: &'d Inner<P>, pages: P::Pages) -> Result<Self, MapFailure<P::Pages>> {
+    pub(super) fn new(
+        inner: &'d Inner<P>,
+        pages: P::Pages,
+    ) -> Result<Self, Box<MapFailure<P::Pages>>> {
         match lend(inner, &pages, D::PERMISSION) {
             Ok(slot) => Ok(Self {
                 inner,
@@ -349,7 +360,7 @@ impl<'d, P: Platform, D: Direction> DmaLoan<'d, P, D> {
                 slot,
                 direction: PhantomData,
             }),
-            Err(fault) => Err(MapFailure { fault, pages }),
+            Err(fault) => Err(unmapped(*fault, pages)),
         }
     }
 

@@ -1,20 +1,25 @@
 //! The addresses of one domain. A free range is a power of two in size and as
 //! aligned, kept on a stack for its size; what was never used lies above a bump
 //! pointer. So allocating and freeing are a pop and a push, with no search,
-//! however many ranges are out. Only when a window is used up are free ranges
+//! however many ranges are out, and nothing is ever moved. Only when a window is used up are free ranges
 //! split, and then merged.
 //!
 //! Windows end where some member's addresses end (its DMA mask), so that whether
 //! an address is low enough is asked of a window, never of a range.
 
+mod stack;
+
 use alloc::vec::Vec;
 
+use self::stack::Stack;
 use crate::addr::{Iova, PAGE};
 use crate::error::Fault;
 use crate::iommu::{Hint, Reserved};
 
 /// Sizes from one page to 2^36 pages: 48-bit addresses.
-const CLASSES: usize = 37;
+pub(crate) const CLASSES: usize = 37;
+/// Bytes that were never handed out and that a CPU takes at once, of small ranges.
+const BATCH: u64 = 16 * PAGE;
 
 /// A range that must never be handed out, `first..=last`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -66,7 +71,7 @@ struct Window {
     last: u64,
     // First address that was never handed out; past `last` when all were.
     fresh: u64,
-    free: [Vec<Slot>; CLASSES],
+    free: [Stack; CLASSES],
 }
 
 impl IovaSpace {
@@ -92,26 +97,6 @@ impl IovaSpace {
     /// all of it at or below `limit`; the highest window that fits comes first,
     /// to leave low addresses to those that need them.
     pub fn alloc(&mut self, len: u64, limit: u64) -> Result<Slot, Fault> {
-        match self.alloc_again(len, limit) {
-            Some(slot) => Ok(slot),
-            None => self.alloc_more(len, limit),
-        }
-    }
-
-    /// The same, if something of this size was freed in the highest window.
-    #[inline(always)]
-    pub fn alloc_again(&mut self, len: u64, limit: u64) -> Option<Slot> {
-        let window = self.windows.last_mut()?;
-        if window.last > limit {
-            return None;
-        }
-        window.free.get_mut(class(len))?.pop()
-    }
-
-    /// The same, in any way there is.
-    #[cold]
-    #[inline(never)]
-    pub fn alloc_more(&mut self, len: u64, limit: u64) -> Result<Slot, Fault> {
         let class = class(len);
         if class >= CLASSES {
             return Err(Fault::OutOfIova { bytes: len, limit });
@@ -131,23 +116,11 @@ impl IovaSpace {
     }
 
     /// Takes back what `alloc` gave for `len` bytes.
-    #[inline(always)]
     pub fn free(&mut self, slot: Slot, len: u64) {
-        let class = class(len);
-        if let Some(window) = self.windows.last_mut()
-            && window.first <= slot.iova.0
-            && let Some(stack) = window.free.get_mut(class)
-        {
-            stack.push(slot);
-        } else {
-            self.free_lower(slot, class);
-        }
+        self.free_one(slot, class(len));
     }
 
-    /// The same for what does not begin in the highest window.
-    #[cold]
-    #[inline(never)]
-    fn free_lower(&mut self, slot: Slot, class: usize) {
+    fn free_one(&mut self, slot: Slot, class: usize) {
         let (first, last) = (slot.iova.0, slot.iova.0 + (PAGE << class) - 1);
         let mut windows = self.windows.iter_mut().rev();
         match windows.find(|window| window.first <= first) {
@@ -155,6 +128,46 @@ impl IovaSpace {
             // Windows have come to end within it.
             _ => self.give(first, last),
         }
+    }
+
+    /// The first and the last address of the highest window.
+    pub(crate) fn highest(&self) -> Option<(u64, u64)> {
+        let window = self.windows.last()?;
+        Some((window.first, window.last))
+    }
+
+    /// Moves up to `most` free ranges of a class in the highest window to `shelf`. Where
+    /// there are none, some that were never handed out, of which `near` is known.
+    pub(crate) fn take_some(
+        &mut self,
+        class: usize,
+        most: usize,
+        near: Hint,
+        shelf: &mut Vec<Slot>,
+    ) {
+        let Some(window) = self.windows.last_mut() else {
+            return;
+        };
+        let free = most.min(window.free[class].len());
+        shelf.extend((0..free).map_while(|_| window.free[class].pop()));
+        if free > 0 {
+            return;
+        }
+        let batch = ((BATCH / PAGE) >> class.min(63)).max(1);
+        let from = shelf.len();
+        for _ in 0..batch {
+            let Some(slot) = window.take(class) else {
+                break;
+            };
+            shelf.push(Slot { hint: near, ..slot });
+        }
+        // The lowest is to go first.
+        shelf[from..].reverse();
+    }
+
+    /// Takes back free ranges of a class.
+    pub(crate) fn give_some(&mut self, class: usize, slots: impl Iterator<Item = Slot>) {
+        slots.for_each(|slot| self.free_one(slot, class));
     }
 
     /// Makes sure that a window ends at `limit`.
@@ -174,8 +187,8 @@ impl IovaSpace {
         high.fresh = old.fresh.max(limit + 1);
         self.windows.insert(at, high);
         self.windows.insert(at, low);
-        for (class, slots) in old.free.into_iter().enumerate() {
-            for slot in slots {
+        for (class, mut slots) in old.free.into_iter().enumerate() {
+            while let Some(slot) = slots.pop() {
                 let start = slot.iova.0;
                 self.give(start, start + (PAGE << class) - 1);
             }
@@ -232,7 +245,7 @@ impl Window {
             first,
             last,
             fresh: first,
-            free: [const { Vec::new() }; CLASSES],
+            free: core::array::from_fn(|_| Stack::default()),
         }
     }
 
@@ -265,7 +278,7 @@ impl Window {
 
     /// From a larger free range; what is left of it goes back.
     fn split(&mut self, class: usize) -> Option<Slot> {
-        let larger = (class + 1..CLASSES).find(|&class| !self.free[class].is_empty())?;
+        let larger = (class + 1..CLASSES).find(|&class| self.free[class].len() > 0)?;
         let start = self.free[larger].pop()?.iova.0;
         self.give(start + (PAGE << class), start + (PAGE << larger) - 1);
         Some(Slot::new(start))
@@ -275,8 +288,10 @@ impl Window {
     fn merge_and_split(&mut self, class: usize) -> Option<Slot> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for (class, slots) in self.free.iter_mut().enumerate() {
-            let starts = slots.drain(..).map(|slot| slot.iova.0);
-            ranges.extend(starts.map(|start| (start, start + (PAGE << class))));
+            while let Some(slot) = slots.pop() {
+                let start = slot.iova.0;
+                ranges.push((start, start + (PAGE << class)));
+            }
         }
         ranges.sort_unstable();
         let mut merged: Option<(u64, u64)> = None;
@@ -314,7 +329,7 @@ impl Window {
 
 /// The class of a length in bytes: of none, and of one that is too long, no class.
 #[inline(always)]
-fn class(len: u64) -> usize {
+pub(crate) fn class(len: u64) -> usize {
     // The bits of the number of the last page: none of page 0, n of the 2^n-th.
     let last = len.wrapping_sub(1) / PAGE;
     (u64::BITS - last.leading_zeros()) as usize

@@ -67,7 +67,7 @@ impl<'d, P: Platform, D: Direction> DmaList<'d, P, D> {
         match &self.inner.path {
             Path::Translated(..) => Ok(self.slot.iova.add(self.piece * index as u64)),
             Path::Direct(_) | Path::Identity(..) => {
-                let slot = self.inner.map_directly(pages.pa(), self.piece)?;
+                let slot = self.inner.translate(pages.pa(), self.piece)?;
                 Ok(slot.iova)
             }
         }
@@ -93,7 +93,7 @@ impl<'d, P: Platform, D: Direction> DmaList<'d, P, D> {
             Ok(()) => Ok(pages),
             Err(fault) => {
                 park(self.inner, pages, &fault);
-                Err(fault)
+                Err(*fault)
             }
         }
     }

@@ -18,6 +18,7 @@ pub use buffer::{
     Bidirectional, Direction, DmaBuffer, DmaLoan, DmaMapping, FromDevice, MapFailure, Mapped,
     ToDevice,
 };
+pub(crate) use iova::{CLASSES, class};
 pub use iova::{Hole, IovaSpace, Slot};
 pub use list::{DmaList, ListFailure};
 
@@ -46,6 +47,8 @@ pub(crate) struct Inner<P: Platform> {
     path: Path,
     /// Highest address that the device can put on the bus.
     limit: AtomicU64,
+    /// The same as long as it may: 0 from the end of the binding on.
+    reach: AtomicU64,
     /// Whether the device sees the CPU's caches.
     coherent: bool,
     /// Whether it reaches everything where the CPU does: no IOMMU translates, and no
@@ -140,7 +143,7 @@ impl<P: Platform> Lease<P> {
 
 impl<P: Platform> Drop for Lease<P> {
     fn drop(&mut self) {
-        self.inner.revoked.store(true, Ordering::Release);
+        self.inner.revoke();
         self.stop();
         if let Some(group) = self.inner.group() {
             group.leave(&self.inner.device);
@@ -158,6 +161,7 @@ impl<P: Platform> Inner<P> {
             platform: platform.clone(),
             device: device.into(),
             limit: AtomicU64::new(limit),
+            reach: AtomicU64::new(limit),
             flat: path.is_flat(),
             path,
             coherent,
@@ -169,6 +173,19 @@ impl<P: Platform> Inner<P> {
         self.limit.load(Ordering::Relaxed)
     }
 
+    fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.reach.store(limit, Ordering::SeqCst);
+        if self.revoked.load(Ordering::SeqCst) {
+            self.reach.store(0, Ordering::SeqCst);
+        }
+    }
+
+    fn revoke(&self) {
+        self.revoked.store(true, Ordering::SeqCst);
+        self.reach.store(0, Ordering::SeqCst);
+    }
+
     fn group(&self) -> Option<&Arc<Group>> {
         match &self.path {
             Path::Direct(_) => None,
@@ -178,24 +195,41 @@ impl<P: Platform> Inner<P> {
 
     /// Gives the device access to memory.
     #[inline(always)]
-    fn map(&self, pa: PhysAddr, len: u64, access: Permission) -> Result<Slot, Fault> {
-        if self.revoked.load(Ordering::Acquire) {
-            return Err(Fault::Revoked);
-        }
-        let limit = self.limit();
+    fn map(&self, pa: PhysAddr, len: u64, access: Permission) -> Result<Slot, Box<Fault>> {
+        let reach = self.reach.load(Ordering::Relaxed);
         if let Path::Translated(group, _) = &self.path {
-            return group.mappings().map(pa, len, limit, access);
+            let mapped = group
+                .mappings()
+                .map(self.platform.cpu(), pa, len, reach, access);
+            return mapped.map_err(|fault| self.refusal(fault));
         }
-        let fits = pa.0 <= limit && len - 1 <= limit - pa.0;
-        if self.flat && fits {
+        if self.flat && pa.0 <= reach && len - 1 <= reach - pa.0 {
             return Ok(Slot::new(pa.0));
         }
         self.map_directly(pa, len)
     }
 
+    /// Why nothing is mapped: once the binding is over, that it is.
     #[cold]
     #[inline(never)]
-    fn map_directly(&self, pa: PhysAddr, len: u64) -> Result<Slot, Fault> {
+    fn refusal(&self, fault: Box<Fault>) -> Box<Fault> {
+        match self.revoked.load(Ordering::SeqCst) {
+            true => Box::new(Fault::Revoked),
+            false => fault,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn map_directly(&self, pa: PhysAddr, len: u64) -> Result<Slot, Box<Fault>> {
+        if self.revoked.load(Ordering::SeqCst) {
+            return Err(Box::new(Fault::Revoked));
+        }
+        Ok(self.translate(pa, len)?)
+    }
+
+    /// Where the device finds memory without an IOMMU that translates.
+    fn translate(&self, pa: PhysAddr, len: u64) -> Result<Slot, Fault> {
         let limit = self.limit();
         match self.path.windows().to_bus(pa.0, len) {
             Some(bus) if bus + (len - 1) <= limit => Ok(Slot::new(bus)),
@@ -211,13 +245,14 @@ impl<P: Platform> Inner<P> {
         (count, piece): (usize, u64),
         access: Permission,
     ) -> Result<Slot, Unlisted> {
-        if self.revoked.load(Ordering::Acquire) {
-            return Err(Unlisted::safe(Fault::Revoked));
-        }
         if let Path::Translated(group, _) = &self.path {
-            return group
-                .mappings()
-                .map_list(pieces, (count, piece), self.limit(), access);
+            let (cpu, reach) = (self.platform.cpu(), self.reach.load(Ordering::Relaxed));
+            let mappings = group.mappings();
+            let mapped = mappings.map_list(cpu, pieces, (count, piece), reach, access);
+            return mapped.map_err(|unlisted| Unlisted {
+                fault: self.refusal(unlisted.fault),
+                ..unlisted
+            });
         }
         for index in 0..count {
             self.map(pieces(index), piece, access)
@@ -229,19 +264,19 @@ impl<P: Platform> Inner<P> {
     /// Takes the device's access to `count` pieces back. Whose memory goes back to the
     /// driver may have that done lazily; what is freed must not be reached any more.
     #[inline(always)]
-    fn unmap(&self, slot: Slot, count: usize, piece: u64, to: To) -> Result<(), Fault> {
+    fn unmap(&self, slot: Slot, count: usize, piece: u64, to: To) -> Result<(), Box<Fault>> {
         let Path::Translated(group, _) = &self.path else {
             return Ok(());
         };
         let mappings = group.mappings();
         match to {
             To::Driver => mappings.unmap_late(&self.platform, slot, count, piece),
-            To::Nobody => mappings.unmap(slot, count, piece),
+            To::Nobody => mappings.unmap(self.platform.cpu(), slot, count, piece),
         }
     }
 
     /// The same where the device may still use the address.
-    fn withdraw(&self, slot: Slot, len: u64) -> Result<(), Fault> {
+    fn withdraw(&self, slot: Slot, len: u64) -> Result<(), Box<Fault>> {
         match &self.path {
             Path::Translated(group, _) => group.mappings().withdraw(slot, len),
             Path::Direct(_) | Path::Identity(..) => Ok(()),
@@ -282,7 +317,7 @@ impl<P: Platform> Dma<P> {
             _ => (1 << bits) - 1,
         };
         let limit = limit.min(inner.path.bus_limit());
-        inner.limit.store(limit, Ordering::Relaxed);
+        inner.set_limit(limit);
         match &inner.path {
             Path::Translated(group, _) => {
                 group.mappings().admit(limit);
@@ -319,7 +354,7 @@ impl<P: Platform> Dma<P> {
     pub fn map<D: Direction>(
         &self,
         pages: P::Pages,
-    ) -> Result<DmaMapping<P, D>, MapFailure<P::Pages>> {
+    ) -> Result<DmaMapping<P, D>, Box<MapFailure<P::Pages>>> {
         DmaMapping::new(&self.inner, pages)
     }
 
@@ -340,7 +375,7 @@ impl<P: Platform> Dma<P> {
     pub fn lend<D: Direction>(
         &self,
         pages: P::Pages,
-    ) -> Result<DmaLoan<'_, P, D>, MapFailure<P::Pages>> {
+    ) -> Result<DmaLoan<'_, P, D>, Box<MapFailure<P::Pages>>> {
         DmaLoan::new(&self.inner, pages)
     }
 }

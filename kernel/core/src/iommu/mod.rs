@@ -15,6 +15,7 @@ pub use group::{Group, GroupInfo};
 pub use lower::Lower;
 pub(crate) use managed::Inner as ManagedInner;
 pub use managed::{Managed, Space};
+pub use mappings::PATIENCE_US;
 pub(crate) use mappings::Unlisted;
 pub(crate) use streams::Reservation;
 pub use streams::{Owner, Streams};
@@ -166,7 +167,8 @@ pub trait Domain: Send + Sync {
             substreams,
         })
     }
-    /// Maps `len` bytes. Nothing may be mapped there; on an error nothing is.
+    /// Maps `len` bytes. The caller owns the range: nobody else maps or unmaps in it
+    /// meanwhile. Nothing may be mapped there; on an error nothing is.
     fn map(&self, iova: Iova, pa: PhysAddr, len: u64, access: Permission) -> Result<(), Fault>;
     /// Unmaps exactly what `map` was given. When this returns `Ok` no transaction
     /// reaches the memory through this domain any more. An error of the *sync*
@@ -181,15 +183,15 @@ pub trait Domain: Send + Sync {
         pa: PhysAddr,
         len: u64,
         access: Permission,
-    ) -> Result<Hint, Fault> {
+    ) -> Result<Hint, Box<Fault>> {
         let _ = hint;
         self.map(iova, pa, len, access)?;
         Ok(Hint::default())
     }
     /// The same as `unmap`, with what is known of this range.
-    fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Fault> {
+    fn unmap_near(&self, hint: Hint, iova: Iova, len: u64) -> Result<(), Box<Fault>> {
         let _ = hint;
-        self.unmap(iova, len)
+        Ok(self.unmap(iova, len)?)
     }
     /// Maps pieces of one length, wherever each is, side by side from `iova` on, as
     /// `map_near` would each of them. On an error also says how many are mapped.
@@ -201,11 +203,22 @@ pub trait Domain: Send + Sync {
         piece: u64,
         access: Permission,
     ) -> Result<Hint, (usize, Box<Fault>)> {
+        self.map_each(hint, iova, pieces, piece, access)
+    }
+    /// The same, one after the other.
+    fn map_each(
+        &self,
+        hint: Hint,
+        iova: Iova,
+        pieces: &[PhysAddr],
+        piece: u64,
+        access: Permission,
+    ) -> Result<Hint, (usize, Box<Fault>)> {
         let mut hint = hint;
         for (done, &pa) in pieces.iter().enumerate() {
             let at = iova.add(piece * done as u64);
             let mapped = self.map_near(hint, at, pa, piece, access);
-            hint = mapped.map_err(|fault| (done, Box::new(fault)))?;
+            hint = mapped.map_err(|fault| (done, fault))?;
         }
         Ok(hint)
     }
@@ -215,19 +228,24 @@ pub trait Domain: Send + Sync {
         let mut result = Ok(());
         for index in 0..count as u64 {
             let at = iova.add(piece * index);
-            result = result.and(self.unmap_near(hint, at, piece));
+            result = result.and(self.unmap_near(hint, at, piece).map_err(Fault::from));
         }
         result
     }
     /// Takes `count` of the pieces that `map_list` was given out of the tables, as
     /// `unmap_list` does, and may leave what is cached of them to [`flush`](Self::flush).
-    fn clear(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Fault> {
-        self.unmap_list(hint, iova, count, piece)
+    fn clear(&self, hint: Hint, iova: Iova, count: usize, piece: u64) -> Result<(), Box<Fault>> {
+        Ok(self.unmap_list(hint, iova, count, piece)?)
     }
     /// When this returns `Ok` no transaction reaches what was cleared before. On an error
     /// one still may.
     fn flush(&self) -> Result<(), Fault> {
         Ok(())
+    }
+    /// Makes ready for mappings at and after an address, and says what is known of it.
+    fn prepare(&self, iova: Iova) -> Hint {
+        let _ = iova;
+        Hint::default()
     }
     /// Every level of the walk for an address.
     fn walk(&self, iova: Iova) -> Vec<WalkStep>;

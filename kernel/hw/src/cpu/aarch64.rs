@@ -6,6 +6,7 @@
 //! from memory that a device writes would be a data race.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! accessors {
     ($($load:ident, $store:ident: $type:ty, $ldr:literal, $str:literal, $modifier:literal;)*) => {$(
@@ -124,9 +125,102 @@ pub unsafe fn zero_pages(at: *mut u8, len: usize) {
         return unsafe { fill(at, len, 0) };
     }
     let block = 4usize << (dczid & 0xf);
-    for offset in (0..len).step_by(block) {
-        // SAFETY: a block is a power of two of at most 2 KiB, so it lies in a page.
-        unsafe { asm!("dc zva, {}", in(reg) at.add(offset), options(nostack, preserves_flags)) };
+    // A block is a power of two of at most 2 KiB: two of them lie in a page.
+    let pairs = len / (2 * block);
+    let (mut at, mut pairs) = (at, pairs);
+    while pairs >= 4 {
+        // SAFETY: eight blocks of those that are left.
+        unsafe {
+            asm!(
+                "dc zva, {at}", "add {at}, {at}, {block}", "dc zva, {at}", "add {at}, {at}, {block}",
+                "dc zva, {at}", "add {at}, {at}, {block}", "dc zva, {at}", "add {at}, {at}, {block}",
+                "dc zva, {at}", "add {at}, {at}, {block}", "dc zva, {at}", "add {at}, {at}, {block}",
+                "dc zva, {at}", "add {at}, {at}, {block}", "dc zva, {at}", "add {at}, {at}, {block}",
+                at = inout(reg) at, block = in(reg) block, options(nostack, preserves_flags)
+            );
+        }
+        pairs -= 4;
+    }
+    for _ in 0..2 * pairs {
+        // SAFETY: one block of those that are left.
+        unsafe {
+            asm!("dc zva, {at}", "add {at}, {at}, {block}",
+                 at = inout(reg) at, block = in(reg) block, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// Bits that any of these words has. Each is read as one atom, by twos where the
+/// compiler, asked for atomics, would not (DDI 0487 §B2.2.1: a pair of 64-bit registers
+/// is two single-copy atomic accesses).
+#[inline(always)]
+pub fn or_words(words: &[AtomicU64]) -> u64 {
+    let (eights, rest) = words.as_chunks::<8>();
+    let mut sum = 0;
+    for eight in eights {
+        // SAFETY: reads the eight words.
+        unsafe {
+            asm!(
+                "ldp {a}, {b}, [{at}]", "ldp {c}, {d}, [{at}, #16]",
+                "orr {a}, {a}, {b}", "orr {c}, {c}, {d}", "orr {sum}, {sum}, {a}", "orr {sum}, {sum}, {c}",
+                "ldp {a}, {b}, [{at}, #32]", "ldp {c}, {d}, [{at}, #48]",
+                "orr {a}, {a}, {b}", "orr {c}, {c}, {d}", "orr {sum}, {sum}, {a}", "orr {sum}, {sum}, {c}",
+                at = in(reg) eight.as_ptr(), sum = inout(reg) sum,
+                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
+    }
+    let any = |sum, word: &AtomicU64| sum | word.load(Ordering::Relaxed);
+    rest.iter().fold(sum, any)
+}
+
+/// Bits that all of these words have.
+#[inline(always)]
+pub fn and_words(words: &[AtomicU64]) -> u64 {
+    let (eights, rest) = words.as_chunks::<8>();
+    let mut all = !0;
+    for eight in eights {
+        // SAFETY: reads the eight words.
+        unsafe {
+            asm!(
+                "ldp {a}, {b}, [{at}]", "ldp {c}, {d}, [{at}, #16]",
+                "and {a}, {a}, {b}", "and {c}, {c}, {d}", "and {all}, {all}, {a}", "and {all}, {all}, {c}",
+                "ldp {a}, {b}, [{at}, #32]", "ldp {c}, {d}, [{at}, #48]",
+                "and {a}, {a}, {b}", "and {c}, {c}, {d}", "and {all}, {all}, {a}", "and {all}, {all}, {c}",
+                at = in(reg) eight.as_ptr(), all = inout(reg) all,
+                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                options(readonly, nostack, preserves_flags)
+            );
+        }
+    }
+    let every = |all, word: &AtomicU64| all & word.load(Ordering::Relaxed);
+    rest.iter().fold(all, every)
+}
+
+/// Stores `first`, and `step` more each time, each as one atom.
+#[inline(always)]
+pub fn count_words(words: &[AtomicU64], first: u64, step: u64) {
+    let (eights, rest) = words.as_chunks::<8>();
+    let mut value = first;
+    let mut second = first.wrapping_add(step);
+    for eight in eights {
+        // SAFETY: writes the eight words, which may be: they are atomics.
+        unsafe {
+            asm!(
+                "stp {a}, {b}, [{at}]", "add {a}, {a}, {two}", "add {b}, {b}, {two}",
+                "stp {a}, {b}, [{at}, #16]", "add {a}, {a}, {two}", "add {b}, {b}, {two}",
+                "stp {a}, {b}, [{at}, #32]", "add {a}, {a}, {two}", "add {b}, {b}, {two}",
+                "stp {a}, {b}, [{at}, #48]", "add {a}, {a}, {two}", "add {b}, {b}, {two}",
+                at = in(reg) eight.as_ptr(), two = in(reg) step.wrapping_mul(2),
+                a = inout(reg) value, b = inout(reg) second,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+    for word in rest {
+        word.store(value, Ordering::Relaxed);
+        value = value.wrapping_add(step);
     }
 }
 

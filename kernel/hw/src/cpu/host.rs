@@ -1,5 +1,7 @@
 //! The same on the host, for tests: plain volatile accesses, no caches to clean.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 macro_rules! accessors {
     ($($load:ident, $store:ident: $type:ty;)*) => {$(
         /// Loads from a device register.
@@ -53,6 +55,27 @@ pub unsafe fn fill(at: *mut u8, len: usize, byte: u8) {
 pub unsafe fn zero_pages(at: *mut u8, len: usize) {
     // SAFETY: the caller's.
     unsafe { fill(at, len, 0) }
+}
+
+/// Bits that any of these words has.
+pub fn or_words(words: &[AtomicU64]) -> u64 {
+    let any = |sum, word: &AtomicU64| sum | word.load(Ordering::Relaxed);
+    words.iter().fold(0, any)
+}
+
+/// Bits that all of these words have.
+pub fn and_words(words: &[AtomicU64]) -> u64 {
+    let every = |all, word: &AtomicU64| all & word.load(Ordering::Relaxed);
+    words.iter().fold(!0, every)
+}
+
+/// Stores `first`, and `step` more each time.
+pub fn count_words(words: &[AtomicU64], first: u64, step: u64) {
+    let mut value = first;
+    for word in words {
+        word.store(value, Ordering::Relaxed);
+        value = value.wrapping_add(step);
+    }
 }
 
 /// Writes a range back to memory: there is no cache to clean.

@@ -13,7 +13,7 @@ pub mod ranges;
 mod zone;
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use mastiff_core::addr::{PAGE, PhysAddr, PhysRange};
 use spin::Once;
@@ -95,6 +95,8 @@ impl Request {
 pub struct Frames {
     /// By address.
     zones: Vec<Zone>,
+    /// The first frame and the kinds of the highest zone: what is looked at most.
+    highest: (u64, &'static [AtomicU8]),
     /// Frames of each [`Kind`], but the free ones, which the zones count.
     used: [AtomicU64; Kind::ALL.len()],
 }
@@ -129,7 +131,9 @@ impl Frames {
             // SAFETY: passed on to the caller; zones do not overlap.
             .filter_map(|frames| unsafe { Zone::new(frames, &holes) })
             .collect::<Vec<_>>();
+        let highest = zones.last().map_or((0, &[][..]), Zone::kinds);
         let this = Self {
+            highest,
             zones,
             used: [const { AtomicU64::new(0) }; Kind::ALL.len()],
         };
@@ -212,11 +216,17 @@ impl Frames {
     /// Whether the frame at `pa` is for `kind`.
     #[inline(always)]
     pub fn is(&self, pa: u64, kind: Kind) -> bool {
-        // Nearly all machines have one zone.
-        match &*self.zones {
-            [only] => only.is(pa / PAGE, kind),
-            zones => zones.iter().any(|zone| zone.is(pa / PAGE, kind)),
-        }
+        self.is_in_highest(pa, kind) || self.kind(pa) == Some(kind)
+    }
+
+    /// The same for frames of the highest zone, which are used first; `false` for others.
+    #[inline(always)]
+    pub fn is_in_highest(&self, pa: u64, kind: Kind) -> bool {
+        let (first, kinds) = self.highest;
+        // Of one below the first, the index is beyond the last.
+        let index = (pa / PAGE).wrapping_sub(first) as usize;
+        let found = kinds.get(index);
+        found.is_some_and(|found| found.load(Ordering::Relaxed) == kind as u8)
     }
 
     fn zone(&self, pa: u64) -> &Zone {

@@ -87,13 +87,9 @@ impl Zone {
         Kind::ALL.get(usize::from(kind)).copied()
     }
 
-    #[inline(always)]
-    pub(super) fn is(&self, frame: u64, kind: Kind) -> bool {
-        // Of one below the first, the index is beyond the last.
-        let index = frame.wrapping_sub(self.first) as usize;
-        self.kinds
-            .get(index)
-            .is_some_and(|found| found.load(Ordering::Relaxed) == kind as u8)
+    /// The first frame, and what each is for.
+    pub(super) fn kinds(&self) -> (u64, &'static [AtomicU8]) {
+        (self.first, self.kinds)
     }
 
     pub(super) fn take(&self, count: u64, align: u64, limit: u64, kind: Kind) -> Option<u64> {

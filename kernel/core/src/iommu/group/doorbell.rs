@@ -36,9 +36,9 @@ impl Group {
         let iova = match known {
             Some((_, iova)) => *iova,
             None => {
-                let slot = self
-                    .mappings
-                    .map(PhysAddr(page), size, limit, Permission::Doorbell)?;
+                let slot =
+                    self.mappings
+                        .map(0, PhysAddr(page), size, limit, Permission::Doorbell)?;
                 doorbells.push((page, slot.iova));
                 slot.iova
             }

@@ -149,7 +149,7 @@ impl Group {
             domains.push((behind.node, domain));
         }
         let lazy = joining.lazy.filter(|_| !joining.identity);
-        let mappings = Mappings::new(domains, aperture, lazy.map(|_| joining.cpus));
+        let mappings = Mappings::new(domains, aperture, joining.cpus, lazy.is_some());
         let group = Arc::new(Self {
             streams: streams.clone(),
             identity: joining.identity,

@@ -3,27 +3,29 @@
 //! it was lent by such a translation, so no address is handed out again before.
 //!
 //! Each CPU has a queue of its own. It is flushed when it is full or when what is in it
-//! for longest is due, by whoever unmaps next or by whoever [waits](crate::chores). A
+//! for longest is due, by whoever unmaps then (who looks at the clock now and then) or
+//! by whoever [waits](crate::chores). A
 //! range leaves the queue only when an invalidation that came after it is complete; if
 //! that fails it stays, and when a queue has no room any more unmapping fails as it
 //! does where it is strict.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-
-use spin::Mutex;
+use alloc::vec::Vec;
 
 use crate::dma::Slot;
 use crate::error::Fault;
 use crate::platform::Instant;
+use crate::sync::Mutex;
 
 /// Ranges that a CPU's queue has room for.
-pub(crate) const RANGES: usize = 256;
-/// How long a range may be in a queue.
-pub(crate) const PATIENCE_US: u64 = 10_000;
+const RANGES: usize = 256;
+/// How many ranges come between two looks at the clock.
+const LOOK: usize = 16;
+/// How long a device may at most reach what was unmapped lazily, if somebody looks.
+pub const PATIENCE_US: u64 = 10_000;
 
 /// What is out of the tables and may still be cached.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, Debug)]
 pub(super) struct Late {
     pub slot: Slot,
     pub len: u64,
@@ -36,7 +38,7 @@ pub(super) struct Lazy {
 
 struct Queue {
     // Never more than there was room for at first.
-    ranges: VecDeque<Late>,
+    ranges: Vec<Late>,
     // How many ever left.
     gone: u64,
     // When the first one has been here long enough.
@@ -54,7 +56,7 @@ impl Lazy {
     pub fn new(cpus: usize) -> Self {
         let queue = || {
             Mutex::new(Queue {
-                ranges: VecDeque::with_capacity(RANGES),
+                ranges: Vec::with_capacity(RANGES),
                 gone: 0,
                 due: Instant(u64::MAX),
             })
@@ -66,17 +68,22 @@ impl Lazy {
 
     /// Notes what is out of the tables; gives it back if there is no room.
     #[inline(always)]
-    pub fn put(&self, cpu: usize, now: Instant, late: Late) -> Result<Next, Late> {
+    pub fn put(&self, cpu: usize, now: impl FnOnce() -> Instant, late: Late) -> Result<Next, Late> {
         let mut queue = self.queue(cpu).lock();
         let count = queue.ranges.len();
         if count >= RANGES {
             return Err(late);
         }
-        if count == 0 {
-            queue.due = now.after_us(PATIENCE_US);
+        queue.ranges.push(late);
+        if count.is_multiple_of(LOOK) {
+            let now = now();
+            if count == 0 {
+                queue.due = now.after_us(PATIENCE_US);
+            } else if now >= queue.due {
+                return Ok(Next::Flush);
+            }
         }
-        queue.ranges.push_back(late);
-        Ok(if count + 1 == RANGES || now >= queue.due {
+        Ok(if count + 1 == RANGES {
             Next::Flush
         } else {
             Next::Nothing
@@ -102,7 +109,7 @@ impl Lazy {
         &self,
         cpu: usize,
         invalidate: impl FnOnce() -> Result<(), Fault>,
-        mut release: impl FnMut(Late),
+        release: impl FnOnce(&[Late]),
     ) -> Result<(), Fault> {
         let queue = self.queue(cpu);
         let end = {
@@ -115,12 +122,10 @@ impl Lazy {
         invalidate()?;
         let mut queue = queue.lock();
         // Another CPU may have been here in between.
-        while queue.gone < end
-            && let Some(late) = queue.ranges.pop_front()
-        {
-            queue.gone += 1;
-            release(late);
-        }
+        let ended = end.saturating_sub(queue.gone) as usize;
+        release(&queue.ranges[..ended]);
+        queue.ranges.drain(..ended);
+        queue.gone += ended as u64;
         if queue.ranges.is_empty() {
             queue.due = Instant(u64::MAX);
         }
@@ -136,5 +141,64 @@ impl Lazy {
     fn queue(&self, cpu: usize) -> &Mutex<Queue> {
         // There are as many as CPUs; whoever counts otherwise shares the first.
         self.queues.get(cpu).unwrap_or(&self.queues[0])
+    }
+}
+
+#[cfg(all(test, loom))]
+mod interleaved {
+    //! Every order of two CPUs, one of which unmaps while the other flushes.
+
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+
+    /// How many ranges are out of the tables, were out of them when the last invalidation
+    /// began, and went.
+    #[derive(Default)]
+    struct Seen {
+        cleared: AtomicUsize,
+        ended: AtomicUsize,
+        released: AtomicUsize,
+    }
+
+    fn flush(lazy: &Lazy, seen: &Seen) {
+        let invalidate = || {
+            let cleared = seen.cleared.load(Ordering::SeqCst);
+            seen.ended.fetch_max(cleared, Ordering::SeqCst);
+            Ok(())
+        };
+        let release = |ended: &[Late]| {
+            // The n-th range is only ended by an invalidation that came after n.
+            for late in ended {
+                assert!(seen.ended.load(Ordering::SeqCst) as u64 >= late.len);
+                seen.released.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        lazy.flush(0, invalidate, release).expect("it cannot fail");
+    }
+
+    #[test]
+    fn a_range_goes_once_and_after_its_invalidation() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let shared = Arc::new((Lazy::new(1), Seen::default()));
+            let other = shared.clone();
+            let idle = thread::spawn(move || {
+                let (lazy, seen) = &*other;
+                flush(lazy, seen);
+            });
+            let (lazy, seen) = &*shared;
+            for len in 1..=2 {
+                seen.cleared.fetch_add(1, Ordering::SeqCst);
+                let slot = Slot::new(0);
+                let next = lazy.put(0, || Instant(0), Late { slot, len });
+                assert_eq!(next.map_err(|_| ()), Ok(Next::Nothing));
+            }
+            flush(lazy, seen);
+            idle.join().unwrap();
+            assert_eq!(seen.released.load(Ordering::SeqCst), 2);
+        });
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Unlisted {
 
 impl Unlisted {
     /// None of them was ever mapped.
-    pub fn safe(fault: Fault) -> Self {
-        let (fault, safe) = (Box::new(fault), true);
+    pub fn safe(fault: Box<Fault>) -> Self {
+        let safe = true;
         Self { fault, safe }
     }
 }
@@ -31,14 +31,17 @@ impl Mappings {
     /// mapped so far cannot be taken back, it says so: the memory may be reached.
     pub(crate) fn map_list(
         &self,
+        cpu: usize,
         pieces: &impl Fn(usize) -> PhysAddr,
         (count, piece): (usize, u64),
         limit: u64,
         access: Permission,
     ) -> Result<Slot, Unlisted> {
         let len = piece.saturating_mul(count as u64);
-        let taken = self.take(len, limit);
-        let mut slot = taken.map_err(Unlisted::safe)?;
+        let mut slot = match self.addresses.take(cpu, len, limit) {
+            Some(slot) => slot,
+            None => self.take_more(cpu, len, limit).map_err(Unlisted::safe)?,
+        };
         let mut hint = slot.hint;
         for (done, (_, domain)) in self.domains.iter().enumerate() {
             hint = slot.hint;
@@ -63,14 +66,14 @@ impl Mappings {
                 });
             let safe = undone.is_ok();
             if safe {
-                self.give(slot, len);
+                self.addresses.give(cpu, slot, len);
             } else {
-                self.addresses.lock().mapped -= len;
+                self.addresses.lose(len);
             }
             return Err(Unlisted { fault, safe });
         }
-        if self.domains.len() == 1 {
-            slot.hint = hint;
+        if self.only.is_some() && hint != slot.hint {
+            slot = self.learnt(cpu, slot, len, hint);
         }
         Ok(slot)
     }
