@@ -103,6 +103,36 @@ def test_s32_what_is_under_way_outlasts_the_binding_and_gets_nowhere(hostile, ph
     assert [dma["ok"] for dma in booted.records("dma")] == [True]
 
 
+def late(booted):
+    """Results of reads of what was unmapped, by microseconds since."""
+    named = ((re.fullmatch(r"what was unmapped (\d+) us before", target), result)
+             for (target, _), result in results(booted))
+    return {int(match[1]): result for match, result in named if match}
+
+
+def test_the_window_of_lazy_unmapping_is_as_long_as_it_is_said_to_be(hostile):
+    booted = hostile(f"hostile {EDU} window; dma verify {EDU}", bootargs="iommu.strict=0")
+    assert booted.status == 0
+    found = late(booted)
+    assert {result for us, result in found.items() if us < 10_000} == {"reached"}
+    assert {result for us, result in found.items() if us > 10_000} == {"stopped"}
+
+
+def test_strict_unmapping_has_no_window(hostile):
+    booted = hostile(f"hostile {EDU} window")
+    assert booted.status == 0
+    assert set(late(booted).values()) == {"stopped"}
+
+
+def test_what_is_freed_in_lazy_mode_is_out_of_reach(hostile):
+    booted = hostile(f"hostile {EDU}", bootargs="iommu.strict=0")
+    assert booted.status == 0
+    found = results(booted)
+    for target in ("its buffer, unmapped", "the page of that, freed"):
+        for access in ("read", "write"):
+            assert ((target, access), "stopped") in found, target
+
+
 def test_s30_a_storm_is_heard_to_the_end_and_cut_off(hostile, disk):
     booted = hostile(
         f"hostile {EDU} storm {NVME}; streams; iommu; dma verify {NVME}; "

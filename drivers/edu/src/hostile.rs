@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use mastiff_core::addr::{Iova, PAGE};
 use mastiff_core::driver::{Hostile, Lent, Way};
 use mastiff_core::error::Fault;
-use mastiff_core::platform::{Barrier, Platform};
+use mastiff_core::platform::{Barrier, Pages, Platform};
 
 use crate::BoundEdu;
 use crate::device::BUFFER_LEN;
@@ -56,16 +56,28 @@ impl<P: Platform> Hostile for BoundEdu<P> {
     fn lend(&self, bytes: &[u8]) -> Result<Lent, Fault> {
         in_buffer(bytes.len())?;
         let mut transfer = self.transfer.lock();
-        let page = transfer.dma.alloc(PAGE)?;
-        page.write(0, bytes);
+        let pages = transfer.dma.pages(PAGE)?;
+        pages.fill(0, pages.len(), 0);
+        pages.write(0, bytes);
+        let mapping = transfer.dma.map(pages).map_err(|failure| failure.fault)?;
         transfer.device.barrier(Barrier::Publish);
-        let (iova, pa) = (page.iova(), page.pa());
-        transfer.lent = Some(page);
+        let (iova, pa) = (mapping.iova(), mapping.pa());
+        transfer.lent = Some(mapping);
+        transfer.kept = None;
         Ok(Lent { iova, pa })
     }
 
     fn take_back(&self) {
-        self.transfer.lock().lent = None;
+        let mut transfer = self.transfer.lock();
+        transfer.lent = None;
+        transfer.kept = None;
+    }
+
+    fn give_back(&self) -> Result<(), Fault> {
+        let mut transfer = self.transfer.lock();
+        let lent = transfer.lent.take();
+        transfer.kept = lent.map(|mapping| mapping.unmap()).transpose()?;
+        Ok(())
     }
 }
 

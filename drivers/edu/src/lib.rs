@@ -32,9 +32,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use mastiff_core::addr::{Iova, PAGE, PhysAddr};
-use mastiff_core::dma::{
-    Bidirectional, Direction, Dma, DmaBuffer, DmaMapping, FromDevice, ToDevice,
-};
+use mastiff_core::dma::{Bidirectional, Direction, Dma, DmaMapping, FromDevice, ToDevice};
 use mastiff_core::driver::{Bound, DmaProof, DmaTest, Driver, Hostile, Match, Way};
 use mastiff_core::error::{Fault, ProbeError};
 use mastiff_core::platform::{Barrier, Pages, Platform};
@@ -97,6 +95,7 @@ fn bind<P: Platform>(probe: &mut Probe<'_, P>, bits: u32) -> Result<Box<dyn Boun
             dma,
             begun: None,
             lent: None,
+            kept: None,
             launched: false,
         }),
     }))
@@ -114,7 +113,9 @@ struct Transfers<P: Platform> {
     // The first half of a round trip, if that is under way.
     begun: Option<Begun<P>>,
     // What it may reach until it is told otherwise.
-    lent: Option<DmaBuffer<P, Bidirectional>>,
+    lent: Option<DmaMapping<P, Bidirectional>>,
+    // What it was lent and does not have any more.
+    kept: Option<P::Pages>,
     // It was sent somewhere, and nobody has waited for it.
     launched: bool,
     dma: Dma<P>,

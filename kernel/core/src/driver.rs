@@ -243,6 +243,8 @@ pub trait Hostile {
     fn lend(&self, bytes: &[u8]) -> Result<Lent, Fault>;
     /// Unmaps that page and frees it.
     fn take_back(&self);
+    /// Unmaps that page and keeps it, as what was lent for one transfer.
+    fn give_back(&self) -> Result<(), Fault>;
 }
 
 /// Which way a transfer goes.

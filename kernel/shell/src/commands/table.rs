@@ -273,7 +273,7 @@ fn masters<P: Platform>() -> [Command<P>; 5] {
         Command::new(
             "hostile",
             "<device> [read|write <address> [bytes] | storm [disk] [with <device>...] | \
-             unbound|waiting|suspended]",
+             unbound|waiting|suspended | window]",
             (1, 12),
             hostile::hostile,
             "what can it reach? Have it try",
@@ -285,8 +285,9 @@ fn masters<P: Platform>() -> [Command<P>; 5] {
              byte. stopped: an event names it; astray: its bus has it go elsewhere; silent:\n\
              nothing moved, no event; reached: it got there. What was reached beyond its\n\
              own memory fails the command. read and write try one address. storm faults on\n\
-             a whole page while a disk is read; other devices may join in. The rest have it\n\
-             arrive while it is unbound, waiting for its IOMMU, or suspended.",
+             a whole page while a disk is read; other devices may join in. window has it\n\
+             come to what was unmapped a moment ago. The rest have it arrive while it is\n\
+             unbound, waiting for its IOMMU, or suspended.",
         ),
         Command::new(
             "space",

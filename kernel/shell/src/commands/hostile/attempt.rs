@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use mastiff_core::addr::{Iova, PAGE, PhysAddr};
 use mastiff_core::driver::{Hostile, Way};
 use mastiff_core::engine::DmaSetup;
+use mastiff_core::error::Fault;
 use mastiff_core::iommu::{Access, FaultReport};
 use mastiff_core::platform::Platform;
 
@@ -55,6 +56,8 @@ pub enum Rights {
     All,
     /// It may get through, by design.
     Some,
+    /// It was unmapped a moment ago, lazily.
+    Late,
 }
 
 impl Target {
@@ -113,7 +116,7 @@ impl<'a, P: Platform> Attacker<'a, P> {
     pub fn both(&mut self, target: &Target, out: &mut Vec<Record>) -> Result<(), Failure> {
         let read = self.read(target)?;
         let dare = match target.rights {
-            Rights::None | Rights::All => true,
+            Rights::None | Rights::All | Rights::Late => true,
             Rights::NoneAndFragile => matches!(read.result, Outcome::Stopped | Outcome::Astray),
             Rights::Some => false,
         };
@@ -143,9 +146,19 @@ impl<'a, P: Platform> Attacker<'a, P> {
 
     /// The same, once it holds something else.
     pub fn read_armed(&mut self, target: &Target) -> Result<HostileRecord, Failure> {
+        self.read_meanwhile(target, || Ok(()))
+    }
+
+    /// The same, with something that is done while it is under way.
+    pub fn read_meanwhile(
+        &mut self,
+        target: &Target,
+        meanwhile: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<HostileRecord, Failure> {
         let before = self.look(target);
         let ear = Ear::new(self.shell, &self.name, Way::Read, target.at)?;
         self.hostile.launch(Way::Read, target.at, target.bytes)?;
+        meanwhile()?;
         self.hostile.land()?;
         let heard = ear.heard();
         let held = core::mem::take(&mut self.armed);
@@ -341,6 +354,7 @@ pub fn judge(device: &str, target: &Target, way: Way, moved: u64, heard: &Heard)
     let detail = match (result, heard.last) {
         (Outcome::Reached, _) if target.rights == Rights::All => "its own memory".to_string(),
         (Outcome::Astray, Some(at)) => format!("its bus has it go to {at} instead"),
+        _ if target.rights == Rights::Late => "in the window of lazy unmapping".to_string(),
         _ if target.rights == Rights::Some => "mapped so that it can interrupt".to_string(),
         (Outcome::Silent, _) => "nothing was moved, and nobody says why".to_string(),
         _ => String::new(),
@@ -359,7 +373,7 @@ pub fn judge(device: &str, target: &Target, way: Way, moved: u64, heard: &Heard)
         moved,
         ok: match target.rights {
             Rights::All => moved == target.bytes as u64,
-            Rights::Some => true,
+            Rights::Some | Rights::Late => true,
             Rights::None | Rights::NoneAndFragile => result != Outcome::Reached,
         },
         detail,

@@ -6,6 +6,7 @@
 //! - `attempt`: one transfer, and what came of it
 //! - `targets`: where it is sent
 //! - `outlast`: it is still under way when its binding ends, or the machine sleeps
+//! - `window`: it comes too late, by so much
 //! - `storm`: it faults as fast as it can, beside another master's work
 
 mod attempt;
@@ -13,6 +14,7 @@ mod noise;
 mod outlast;
 mod storm;
 mod targets;
+mod window;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -42,6 +44,10 @@ pub fn hostile<P: Platform>(
         ["read", at, bytes] => aim(shell, &name, Way::Read, (at, Some(bytes)), out),
         ["write", at] => aim(shell, &name, Way::Write, (at, None), out),
         ["write", at, bytes] => aim(shell, &name, Way::Write, (at, Some(bytes)), out),
+        ["window"] => {
+            window::window(shell, &name, out)?;
+            verdict(out)
+        }
         ["storm"] => brew(shell, (name, &[]), None, out),
         ["storm", "with", ref others @ ..] => brew(shell, (name, others), None, out),
         ["storm", disk] => brew(shell, (name, &[]), Some(disk), out),

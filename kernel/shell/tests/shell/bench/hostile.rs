@@ -71,6 +71,10 @@ impl Hostile for Master {
         *self.lent.lock().unwrap() = Some(page);
         Ok(Lent { iova, pa })
     }
+    fn give_back(&self) -> Result<(), Fault> {
+        self.take_back();
+        Ok(())
+    }
     fn take_back(&self) {
         *self.lent.lock().unwrap() = None;
     }

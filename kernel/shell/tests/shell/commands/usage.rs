@@ -7,7 +7,7 @@ use super::{fails, shows};
 use crate::bench::*;
 
 const HOSTILE: &str = "usage: hostile <device> [read|write <address> [bytes] | storm [disk] [with <device>...] | \
-                       unbound|waiting|suspended]";
+                       unbound|waiting|suspended | window]";
 
 #[test]
 fn wrong_arguments_get_one_clear_line() {
