@@ -37,6 +37,9 @@ test-all: ## the same, and what takes long: the matrix of machines, releases
 bench: ## instructions of DMA, I/O and boot: a table, and target/bench.json
 	@scripts/setup rust qemu && scripts/make-image --via '' qemu-virt && scripts/bench
 
+loom: ## every interleaving of what several CPUs do at once, by loom
+	@scripts/loom
+
 check: ## format, lints, docs, layering
 	@scripts/setup rust lint
 	@scripts/check
@@ -81,4 +84,4 @@ $(shell test -e $(make_exit) || { mkdir -p $(dir $(make_exit)) && \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help dist test-all setup setup-qemu-new plan run test bench check image clean .boot
+.PHONY: help dist test-all setup setup-qemu-new plan run test bench loom check image clean .boot
