@@ -83,7 +83,7 @@ impl<P: Platform> Mapped<P> {
                 pages: Some(pages),
                 slot,
             }),
-            Err(fault) => Err(unmapped(*fault, pages)),
+            Err(fault) => Err(unmapped(fault, pages)),
         }
     }
 
@@ -145,7 +145,9 @@ fn lend<P: Platform>(
 /// What is left of an attempt to map pages.
 #[cold]
 #[inline(never)]
-fn unmapped<T>(fault: Fault, pages: T) -> Box<MapFailure<T>> {
+#[expect(clippy::boxed_local, reason = "whoever calls it has it in a register")]
+fn unmapped<T>(fault: Box<Fault>, pages: T) -> Box<MapFailure<T>> {
+    let fault = *fault;
     Box::new(MapFailure { fault, pages })
 }
 
@@ -360,7 +362,7 @@ impl<'d, P: Platform, D: Direction> DmaLoan<'d, P, D> {
                 slot,
                 direction: PhantomData,
             }),
-            Err(fault) => Err(unmapped(*fault, pages)),
+            Err(fault) => Err(unmapped(fault, pages)),
         }
     }
 
