@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use mastiff_dt::{DmaWindows, NodeId};
 
 use super::device::{Binding, DeviceId, Grant, ManagedGrant, Matched, Setup, State, Waited};
-use super::suppliers::{Needs, Resolved, Route, Supply, keys};
+use super::streams::keys;
+use super::suppliers::{Needs, Resolved, Route, Supply};
 use super::{Engine, story};
 use crate::addr::{Iova, PAGE, PhysAddr};
 use crate::bus::Child;

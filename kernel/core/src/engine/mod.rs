@@ -19,6 +19,7 @@ mod drivers;
 mod overlay;
 mod release;
 mod story;
+mod streams;
 mod suppliers;
 mod table;
 

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::device::{Binding, DeviceId, State, Waited};
-use super::suppliers::{Resolved, keys};
+use super::streams::keys;
+use super::suppliers::Resolved;
 use crate::console::Console;
 use crate::error::Fault;
 use crate::platform::Platform;
