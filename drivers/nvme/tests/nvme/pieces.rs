@@ -138,3 +138,17 @@ fn the_doorbell_rings_once_for_a_batch() {
     };
     assert_eq!(doorbells(8), 16, "one for two commands");
 }
+
+#[test]
+fn lists_follow_the_memory_from_one_size_to_the_next() {
+    let bench = bench(4 << 20);
+    let engine = bench.boot();
+    for blocks in [256, 24, 200, 24, 256, 100] {
+        let mut pieces = Scattered::new((0..40).map(|index| (index * 171, blocks)));
+        let bytes = u64::from(blocks) * 512;
+        pieces.fetch(disk(&engine), bytes, 32).unwrap();
+        assert_eq!(pieces.data.len(), 40);
+        pieces.check(&contents(4 << 20));
+    }
+    assert_eq!(bench.machine.iommu.aborted(), []);
+}
