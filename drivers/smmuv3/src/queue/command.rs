@@ -1,9 +1,9 @@
 //! The command queue: commands in, a sync when their effect must be known.
 //!
-//! Slots are reserved and filled under a lock that is never held across a wait, so
-//! several CPUs can wait for their own syncs at once. Commands of one caller stay
-//! in order, and a sync completes everything before it, whoever put it there; so
-//! the slots of a batch need not be neighbours.
+//! CPUs take [turns](super::turns), without a lock. Commands of one caller stay in
+//! order, and a sync completes everything before it, whoever put it there. So the slots
+//! of a batch need not be neighbours, and who comes while two syncs are under way leaves
+//! theirs out: when those are complete one of them puts in the next, for all.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,6 +15,7 @@ use spin::Mutex;
 
 use super::ring::Ring;
 use super::signal::Signals;
+use super::turns::{Extent, Turns};
 use crate::features::Features;
 use crate::memory::{Memory, Reach};
 use crate::spec::Command;
@@ -29,6 +30,10 @@ const CONSUME_US: u64 = 100_000;
 /// The same once the queue has failed to move in that time: whoever comes after
 /// must not wait as long for the same news.
 const STUCK_US: u64 = 1_000;
+/// How long another CPU may take between having slots and having filled them, or having
+/// a sync to put in and having done so. It does nothing else meanwhile, but somebody may
+/// keep the CPU itself.
+const OTHERS_US: u64 = 10_000_000;
 /// How long a sync's message is looked for before the registers are asked.
 const SIGNAL_US: u64 = 50;
 /// How often in a row the fetch of one command may abort.
@@ -43,30 +48,25 @@ pub(crate) struct CommandQueue<P: Platform> {
     platform: P,
     /// Where syncs tell of themselves, if they do.
     signals: Option<Signals<P>>,
-    producer: Mutex<Producer>,
-    // INVARIANT: never beyond what the hardware has consumed, and no more than a
-    // lap behind it, because nothing is produced beyond a lap from here.
-    consumed: AtomicU64,
+    turns: Turns,
+    // Somebody puts in the sync that others wait for.
+    leading: AtomicBool,
+    // Behind the last sync that told.
+    told: AtomicU64,
+    trouble: Mutex<Trouble>,
     skipped: AtomicU64,
     stuck: AtomicBool,
+    // Somebody reads the consumer index, of those who look again and again.
+    looking: AtomicBool,
     // Register accesses beyond the two that a sync takes, or one where it is told.
     more: AtomicU64,
 }
 
-struct Producer {
-    next: u64,
-    syncs: u64,
+struct Trouble {
     // Where the last fetch aborted, and how often it did there.
     aborted: (u64, u32),
     // The latest commands that were refused, and where they were.
     refused: [(u64, Command); KEPT],
-}
-
-/// The positions of a caller's commands, and maybe of others' between them.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Extent {
-    pub first: u64,
-    pub end: u64,
 }
 
 /// What was issued so far.
@@ -107,15 +107,16 @@ impl<P: Platform> CommandQueue<P> {
             window,
             platform: platform.clone(),
             signals,
-            producer: Mutex::new(Producer {
-                next: 0,
-                syncs: 0,
+            turns: Turns::new(ring),
+            leading: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+            trouble: Mutex::new(Trouble {
                 aborted: (0, 0),
                 refused: [(0, Command::SYNC); KEPT],
             }),
-            consumed: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
             more: AtomicU64::new(0),
         })
     }
@@ -123,26 +124,24 @@ impl<P: Platform> CommandQueue<P> {
     /// Tells the hardware where the queue is, and to go on where software is: what
     /// was in it before has been given up. Only while it is disabled.
     pub fn install(&self) {
-        let producer = self.producer.lock();
         let base = regs::QUEUE_BASE::ALLOCATE::SET
             + regs::QUEUE_BASE::ADDR.val(self.memory.pa() >> 5)
             + regs::QUEUE_BASE::LOG2SIZE.val(self.ring.log2().into());
-        let index = self.ring.register(producer.next);
+        let index = self.ring.register(self.turns.give_up());
         self.window.write64(regs::CMDQ_BASE, base);
         self.window.write(regs::CMDQ_PROD, index);
         self.window.write(regs::CMDQ_CONS, index);
-        self.consumed.store(producer.next, Ordering::Release);
         self.stuck.store(false, Ordering::Relaxed);
     }
 
     /// What was issued so far.
     pub fn issued(&self) -> Issued {
-        let producer = self.producer.lock();
+        let (commands, syncs) = self.turns.issued();
         let each = if self.has_messages() { 1 } else { 2 };
         Issued {
-            commands: producer.next,
-            syncs: producer.syncs,
-            accesses: each * producer.syncs + self.more.load(Ordering::Relaxed),
+            commands,
+            syncs,
+            accesses: each * syncs + self.more.load(Ordering::Relaxed),
         }
     }
 
@@ -157,13 +156,13 @@ impl<P: Platform> CommandQueue<P> {
     /// were to know, the last of all is taken for one.
     #[cold]
     pub fn refused(&self, skipped: u64, extent: Extent) -> Option<Command> {
-        let producer = self.producer.lock();
+        let trouble = self.trouble.lock();
         let now = self.skipped();
-        let [.., last] = producer.refused;
+        let [.., last] = trouble.refused;
         if now - skipped > KEPT as u64 {
             return Some(last.1);
         }
-        let kept = producer.refused[KEPT - (now - skipped) as usize..].iter();
+        let kept = trouble.refused[KEPT - (now - skipped) as usize..].iter();
         let mut own = kept.filter(|(at, _)| (extent.first..extent.end).contains(at));
         own.next().map(|(_, command)| *command)
     }
@@ -177,7 +176,7 @@ impl<P: Platform> CommandQueue<P> {
         stalled: impl Fn() -> Result<(), Fault>,
     ) -> Result<Extent, Fault> {
         self.count(1);
-        self.append(count, commands, 0, &stalled)
+        self.append(count, commands, false, &stalled)
     }
 
     /// Appends `count` commands and a sync, and waits until that is consumed.
@@ -189,13 +188,83 @@ impl<P: Platform> CommandQueue<P> {
         commands: impl Iterator<Item = Command>,
         stalled: impl Fn() -> Result<(), Fault>,
     ) -> Result<Extent, Fault> {
-        let commands = commands.chain(core::iter::once(Command::SYNC));
-        let extent = self.append(count + 1, commands, 1, &stalled)?;
-        if !self.is_told(extent.end - 1) {
-            self.count(u64::from(self.has_messages()));
-            self.wait(extent.end, &stalled)?;
+        if self.is_crowded() && count > 0 {
+            return self.sync_with_others(count, commands, &stalled);
         }
+        let commands = commands.chain(core::iter::once(Command::SYNC));
+        let extent = self.append(count + 1, commands, true, &stalled)?;
+        self.complete(extent.end, &stalled)?;
         Ok(extent)
+    }
+
+    /// Whether two syncs are under way, as far as is known: one more would only be in
+    /// line behind them.
+    #[inline(always)]
+    fn is_crowded(&self) -> bool {
+        let earlier = self.turns.synced_earlier();
+        earlier > self.turns.consumed() && earlier > self.told.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the sync that ends at `end` is complete.
+    #[inline]
+    fn complete(&self, end: u64, stalled: &impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+        if !self.is_told(end - 1) {
+            self.count(u64::from(self.has_messages()));
+            self.wait(end, stalled)?;
+        }
+        Ok(())
+    }
+
+    /// The commands come too late for the syncs that are under way; the one after them
+    /// will be theirs, and that of all who come until then.
+    #[cold]
+    fn sync_with_others(
+        &self,
+        count: usize,
+        commands: impl Iterator<Item = Command>,
+        stalled: &impl Fn() -> Result<(), Fault>,
+    ) -> Result<Extent, Fault> {
+        let extent = self.append(count, commands, false, stalled)?;
+        let is_ours = |sync| sync > extent.end;
+        self.count(1);
+        let before = self.turns.synced();
+        if !is_ours(before) {
+            self.complete(before, stalled)?;
+        }
+        let led = poll(&self.platform, OTHERS_US, || {
+            let sync = self.turns.synced();
+            if is_ours(sync) {
+                return Some(Ok(sync));
+            }
+            if self.leading.swap(true, Ordering::Acquire) {
+                return None;
+            }
+            // Another may have been it since.
+            let sync = self.turns.synced();
+            let led = match is_ours(sync) {
+                true => Ok(sync),
+                false => {
+                    let sync = core::iter::once(Command::SYNC);
+                    self.append(1, sync, true, stalled).map(|led| led.end)
+                }
+            };
+            self.leading.store(false, Ordering::Release);
+            Some(led)
+        });
+        let sync = led.unwrap_or_else(|| Err(self.held_up()))?;
+        self.complete(sync, stalled)?;
+        Ok(extent)
+    }
+
+    /// Another CPU does not get on.
+    #[cold]
+    fn held_up(&self) -> Fault {
+        Fault::Timeout {
+            awaited: "another CPU to put its commands in",
+            register: regs::CMDQ_PROD.name,
+            seen: self.window.read(regs::CMDQ_PROD).get().into(),
+            us: OTHERS_US,
+        }
     }
 
     /// Waits a while for the message of the sync at `position`. Where none comes, it
@@ -210,7 +279,8 @@ impl<P: Platform> CommandQueue<P> {
         signals.note(position, told);
         if told {
             // The index may not yet show the sync itself to be consumed.
-            self.consumed.fetch_max(position, Ordering::AcqRel);
+            self.turns.note_consumed(position);
+            self.told.fetch_max(position + 1, Ordering::Relaxed);
         }
         told
     }
@@ -228,34 +298,32 @@ impl<P: Platform> CommandQueue<P> {
         command: Command,
         stalled: impl Fn() -> Result<(), Fault>,
     ) -> Result<Extent, Fault> {
-        let ring = self.ring;
-        let mut producer = self.producer.lock();
-        let first = producer.next;
-        let free = ring.free(first, self.consumed.load(Ordering::Acquire));
-        if free < 2 || self.has_messages() {
-            drop(producer);
+        let room = match self.has_messages() || self.is_crowded() {
+            false => self.turns.reserve(2, 2),
+            true => None,
+        };
+        let Some(extent) = room else {
             return self.sync(1, core::iter::once(command), stalled);
-        }
-        let slots = [first, first + 1].map(|position| ring.slot(position) * Command::BYTES);
+        };
+        let Extent { first, end } = extent;
+        let slots = [first, first + 1].map(|position| self.ring.slot(position) * Command::BYTES);
         self.memory.store_pair(slots[0], command.0);
         self.memory.store_pair(slots[1], Command::SYNC.0);
         self.memory.publish_pair(slots, Command::BYTES);
-        let end = first + 2;
-        let register = ring.register(end);
-        producer.next = end;
-        producer.syncs += 1;
         self.platform.barrier(Barrier::Publish);
-        self.window.write(regs::CMDQ_PROD, register);
-        drop(producer);
-        self.wait_at(register, end, &stalled)?;
-        Ok(Extent { first, end })
+        if self.turns.fill(extent, true, |end| self.show(end)) {
+            self.wait_at(self.ring.register(end), end, &stalled)?;
+        } else {
+            self.wait_long(end, &stalled)?;
+        }
+        Ok(extent)
     }
 
     /// The latest commands that are still in memory, the last one first.
     pub fn history(&self) -> Vec<Command> {
-        let producer = self.producer.lock();
-        let kept = producer.next.min(self.ring.capacity());
-        let positions = (producer.next - kept..producer.next).rev();
+        let end = self.turns.shown();
+        let kept = end.min(self.ring.capacity());
+        let positions = (end - kept..end).rev();
         let load = |position| {
             let offset = self.ring.slot(position) * Command::BYTES;
             Command(self.memory.load_words(offset))
@@ -264,49 +332,55 @@ impl<P: Platform> CommandQueue<P> {
     }
 
     /// Puts commands into the ring, all at once if there is room, and returns where
-    /// they are.
+    /// they are. The last may be a sync.
     #[inline]
     fn append(
         &self,
         count: usize,
         mut commands: impl Iterator<Item = Command>,
-        syncs: u64,
+        sync: bool,
         stalled: &impl Fn() -> Result<(), Fault>,
     ) -> Result<Extent, Fault> {
         let mut left = count as u64;
         let mut first = u64::MAX;
         loop {
-            let mut producer = self.producer.lock();
-            first = first.min(producer.next);
-            let room = self
-                .ring
-                .free(producer.next, self.consumed.load(Ordering::Acquire));
-            let now = left.min(room);
-            for command in commands.by_ref().take(now as usize) {
-                let command = match &self.signals {
-                    Some(signals) if command == Command::SYNC => signals.sync(producer.next),
-                    _ => command,
+            let Some(extent) = self.turns.reserve(left, left.min(1)) else {
+                // The look for room, and another write once there is some.
+                self.count(1 + u64::from(first != u64::MAX));
+                self.wait(self.turns.consumed() + 1, stalled)?;
+                continue;
+            };
+            for position in extent.first..extent.end {
+                // Without one to put in, a slot that somebody waits for gets a sync.
+                let command = match (commands.next(), &self.signals) {
+                    (Some(command), _) if command != Command::SYNC => command,
+                    (_, Some(signals)) => signals.sync(position),
+                    (_, None) => Command::SYNC,
                 };
-                self.fill(producer.next, command);
-                producer.next += 1;
+                self.fill(position, command);
             }
-            left -= now;
-            let end = producer.next;
-            if now > 0 {
-                // Entries, and the tables and descriptors that they are about,
-                // before the index that has the hardware look.
+            first = first.min(extent.first);
+            left -= extent.end - extent.first;
+            if extent.first < extent.end {
+                // Entries, and the tables and descriptors that they are about, before
+                // the index that has the hardware look.
                 self.platform.barrier(Barrier::Publish);
-                self.window.write(regs::CMDQ_PROD, self.ring.register(end));
+                let sync = sync && left == 0;
+                self.turns.fill(extent, sync, |end| self.show(end));
             }
             if left == 0 {
-                producer.syncs += syncs;
+                let end = extent.end;
                 return Ok(Extent { first, end });
             }
-            drop(producer);
-            // The look for room, and another write once there is some.
-            self.count(1 + u64::from(now > 0));
-            self.wait(end + 1 - self.ring.capacity(), stalled)?;
         }
+    }
+
+    /// Has the hardware go as far as that.
+    #[inline(always)]
+    fn show(&self, end: u64) {
+        // What others have put in, too, before the index.
+        self.platform.barrier(Barrier::Publish);
+        self.window.write(regs::CMDQ_PROD, self.ring.register(end));
     }
 
     #[inline]
@@ -329,11 +403,16 @@ impl<P: Platform> CommandQueue<P> {
         target: u64,
         stalled: &impl Fn() -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        let known = self.turns.consumed();
         let cons = self.window.read(regs::CMDQ_CONS).read(regs::CMDQ_CONS::RD);
         // It shows no other position from which the hardware would still have to get
         // there: no more than a lap is ever produced beyond what is consumed.
         if cons == register {
-            self.consumed.fetch_max(target, Ordering::AcqRel);
+            self.turns.note_consumed(target);
+            return Ok(());
+        }
+        if self.note(known, cons) >= target {
+            // Others' commands were next.
             return Ok(());
         }
         self.wait_long(target, stalled)
@@ -345,6 +424,10 @@ impl<P: Platform> CommandQueue<P> {
         target: u64,
         stalled: &impl Fn() -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        let shown = || (self.turns.shown() >= target).then_some(());
+        if poll(&self.platform, OTHERS_US, shown).is_none() {
+            return Err(self.held_up());
+        }
         let us = if self.stuck.load(Ordering::Relaxed) {
             STUCK_US
         } else {
@@ -373,28 +456,40 @@ impl<P: Platform> CommandQueue<P> {
         self.more.fetch_add(accesses, Ordering::Relaxed);
     }
 
-    /// How far the hardware is.
+    /// How far the hardware is. One of those who wait looks at the register, the others
+    /// at what it notes.
     #[inline]
     fn look(&self) -> u64 {
-        let known = self.consumed.load(Ordering::Acquire);
+        let known = self.turns.consumed();
+        if self.looking.swap(true, Ordering::Acquire) {
+            return known;
+        }
         let cons = self.window.read(regs::CMDQ_CONS).read(regs::CMDQ_CONS::RD);
+        let position = self.note(known, cons);
+        self.looking.store(false, Ordering::Release);
+        position
+    }
+
+    /// Notes what the register showed after so much was known to be consumed; how far
+    /// the hardware is.
+    fn note(&self, known: u64, cons: u32) -> u64 {
         // The register can be told only from within a lap. While this CPU was away
         // between the two loads others may have gone further; then theirs counts.
         match self.ring.position(known, cons) {
-            Some(position) if self.consumed.load(Ordering::Acquire) == known => {
-                self.consumed.fetch_max(position, Ordering::AcqRel);
+            Some(position) if self.turns.consumed() == known => {
+                self.turns.note_consumed(position);
                 position
             }
-            _ => self.consumed.load(Ordering::Acquire),
+            _ => self.turns.consumed(),
         }
     }
 
     /// Deals with the error that stopped the queue (IHI 0070 §7.1). The hardware
     /// goes on when the caller acknowledges it, and fetches from the same slot.
     pub fn recover(&self) -> Result<Recovery, Fault> {
-        let mut producer = self.producer.lock();
+        let mut trouble = self.trouble.lock();
         let cons = self.window.read(regs::CMDQ_CONS);
-        let known = self.consumed.load(Ordering::Acquire);
+        let known = self.turns.consumed();
         let position = self
             .ring
             .position(known, cons.read(regs::CMDQ_CONS::RD))
@@ -404,14 +499,14 @@ impl<P: Platform> CommandQueue<P> {
             let command = Command(self.memory.load_words(offset));
             self.fill(position, Command::SYNC);
             self.platform.barrier(Barrier::Publish);
-            producer.refused.rotate_left(1);
-            producer.refused[KEPT - 1] = (position, command);
+            trouble.refused.rotate_left(1);
+            trouble.refused[KEPT - 1] = (position, command);
             self.skipped.fetch_add(1, Ordering::AcqRel);
             return Ok(Recovery::Skipped(command));
         }
-        let (at, count) = producer.aborted;
-        producer.aborted = (position, if at == position { count + 1 } else { 1 });
-        if producer.aborted.1 <= ABORTS {
+        let (at, count) = trouble.aborted;
+        trouble.aborted = (position, if at == position { count + 1 } else { 1 });
+        if trouble.aborted.1 <= ABORTS {
             return Ok(Recovery::Retry);
         }
         Err(Fault::Device {

@@ -59,9 +59,9 @@ impl Ring {
     }
 
     /// How many entries may be produced at `produced` while the consumer is known
-    /// to have reached `consumed`.
+    /// to have reached `consumed`: none where that is known from long ago.
     pub const fn free(self, produced: u64, consumed: u64) -> u64 {
-        self.capacity() - (produced - consumed)
+        self.capacity().saturating_sub(produced - consumed)
     }
 }
 

@@ -43,6 +43,45 @@ fn unmappings_at_once_are_all_complete() {
 }
 
 #[test]
+fn who_comes_while_two_syncs_are_under_way_shares_the_next() {
+    for messages in [false, true] {
+        let bench = match messages {
+            false => Bench::virt(),
+            true => Bench::new(Features {
+                messages: true,
+                ..Features::virt()
+            }),
+        };
+        let domain = bench.attached(8);
+        for page in 0..6 {
+            map_at(&domain, page * PAGE, 0x4000_0000, PAGE).unwrap();
+        }
+        let syncs = || bench.iommu().status().syncs;
+        let before = syncs();
+        bench.model().freeze(true);
+        std::thread::scope(|scope| {
+            let mut waiting = Vec::new();
+            for page in 0..6 {
+                let submitted = bench.model().submitted();
+                let domain = domain.clone();
+                waiting.push(scope.spawn(move || domain.unmap(Iova(page * PAGE), PAGE)));
+                while bench.model().submitted() == submitted {
+                    std::thread::yield_now();
+                }
+            }
+            bench.model().freeze(false);
+            for waiting in waiting {
+                assert_eq!(waiting.join().unwrap(), Ok(()));
+            }
+        });
+        assert_eq!(syncs() - before, 3, "messages: {messages}");
+        for page in 0..6 {
+            assert_eq!(bench.read(8, page * PAGE), Err(BusError::Aborted));
+        }
+    }
+}
+
+#[test]
 fn s29_of_two_who_wait_only_the_one_whose_command_was_refused_is_told() {
     for refused_first in [false, true] {
         let bench = Bench::virt();
