@@ -47,6 +47,15 @@ def test_crash_on_demand(boot, crash):
     assert has(booted, ["entered at EL", *REPORTS[crash], "backtrace (addr2line"])
 
 
+@pytest.mark.parametrize("crash", ["panic", "data-abort", "stack-overflow"])
+def test_crash_of_another_cpu(boot, crash):
+    booted = boot(smp="4", bootargs=f"selftest={crash}@1")
+    assert booted.status == CRASHED
+    assert has(booted, ["CPU 3 runs", *REPORTS[crash], "\non CPU 1\n", "backtrace (addr2line"])
+    # Nobody else goes on.
+    assert "Probe story" not in booted.text
+
+
 def test_every_crash_on_demand_is_tested():
     source = (IMAGE.parents[3] / "kernel/arch/src/aarch64/selftest.rs").read_text()
     named = [line.split('"')[1] for line in source.splitlines() if "name: \"" in line]

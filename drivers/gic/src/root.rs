@@ -14,9 +14,10 @@ use mastiff_core::irq::IrqChip;
 use mastiff_core::platform::{Platform, poll};
 use spin::Mutex;
 
-use crate::PATIENCE_US;
 use crate::bank::Saved;
 
+/// How long the other CPUs may take to notice that the controller goes.
+const NOTICE_US: u64 = 1_000_000;
 /// The software-generated interrupt that wakes a CPU and means nothing else.
 pub const NUDGE: u32 = 0;
 /// Software-generated interrupts are below this (IHI 0069 §2.2.1).
@@ -89,7 +90,7 @@ impl<P: Platform, C: RootChip> Root<P, C> {
     /// Signals no CPU anything any more.
     fn silence(&self) {
         let hub = self.platform.irqs();
-        if poll(&self.platform, PATIENCE_US, || hub.close().then_some(())).is_none() {
+        if poll(&self.platform, NOTICE_US, || hub.close().then_some(())).is_none() {
             // They are at work, and look before they next sleep.
             log::warn!("some CPUs have not noticed that the interrupt controller goes");
         }

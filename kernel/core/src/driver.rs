@@ -160,7 +160,7 @@ pub trait Bound: Send + Sync {
 }
 
 /// A disk.
-pub trait Disk {
+pub trait Disk: Sync {
     /// Bytes in a block.
     fn block_size(&self) -> u32;
     /// Number of blocks.
@@ -207,7 +207,7 @@ pub trait Piece {
 }
 
 /// A bus master that can move a pattern through memory and back.
-pub trait DmaTest {
+pub trait DmaTest: Sync {
     /// Has the device read a pattern from memory and write it back elsewhere, and
     /// compares every byte.
     fn round_trip(&self) -> Result<DmaProof, Fault>;

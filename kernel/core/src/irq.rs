@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use spin::{Mutex, RwLock};
+use spin::{Mutex, Once, RwLock};
 
 use crate::addr::PhysAddr;
 use crate::chores::Chores;
@@ -120,6 +120,7 @@ pub struct IrqHub {
     level: [AtomicU64; WORDS],
     handlers: Mutex<BTreeMap<u32, Entry>>,
     spurious: AtomicU32,
+    served: Once<fn()>,
     chores: Chores,
 }
 
@@ -159,6 +160,7 @@ impl IrqHub {
             level: [const { AtomicU64::new(0) }; WORDS],
             handlers: Mutex::new(BTreeMap::new()),
             spurious: AtomicU32::new(0),
+            served: Once::new(),
             chores: Chores::new(),
         }
     }
@@ -281,6 +283,12 @@ impl IrqHub {
         self.words.load(Ordering::Acquire) != 0
     }
 
+    /// Has `call` called whenever handlers have run: what they did may be what another
+    /// CPU waits for.
+    pub fn on_served(&self, call: fn()) {
+        self.served.call_once(|| call);
+    }
+
     /// The bottom half: calls the handlers of everything noted; returns whether
     /// there was anything.
     pub fn service(&self) -> bool {
@@ -296,6 +304,9 @@ impl IrqHub {
                 self.serve(index * 64 + bits.trailing_zeros() as usize);
                 bits &= bits - 1;
             }
+        }
+        if let Some(call) = self.served.get() {
+            call();
         }
         true
     }

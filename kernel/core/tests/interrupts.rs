@@ -92,3 +92,20 @@ fn a_message_starts_without_what_its_number_left() {
     assert_eq!(count.load(Ordering::SeqCst), 1);
     drop(line);
 }
+
+#[test]
+fn whoever_may_wait_for_what_handlers_did_is_told() {
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+    let sim = Sim::new();
+    let hub = sim.irqs().clone();
+    hub.on_served(|| drop(TOLD.fetch_add(1, Ordering::SeqCst)));
+    let line = hub.connect(sim.chip().clone(), LEVEL, "/a", counter().1);
+    hub.service();
+    assert_eq!(TOLD.load(Ordering::SeqCst), 0, "nothing was served");
+    sim.chip().set_level(40, true);
+    hub.service();
+    assert_eq!(TOLD.load(Ordering::SeqCst), 1);
+    let line = line.unwrap();
+    assert_eq!(line.steer(2), Ok(()));
+    assert_eq!(sim.chip().target(40), 2);
+}

@@ -21,7 +21,7 @@ use tock_registers::interfaces::Readable;
 
 use super::gic::AFFINITY;
 use super::machine::Machine;
-use super::{cpu, firmware, image, machine, mmu, timer};
+use super::{cpu, firmware, image, machine, mmu, selftest, timer};
 
 global_asm!(include_str!("secondary.S"), arrive = sym arrive);
 
@@ -113,6 +113,8 @@ pub struct Cores {
     all: Vec<CpuInfo>,
     /// Those that were started, with their numbers.
     started: Vec<(usize, usize)>,
+    /// A crash that one of them is to bring about.
+    crash: Option<&'static str>,
 }
 
 impl Cores {
@@ -141,6 +143,7 @@ impl Cores {
             machine,
             all: tree.cpus().map(describe).collect(),
             started: Vec::new(),
+            crash: selftest::elsewhere(tree.bootargs()),
         }
     }
 
@@ -163,6 +166,14 @@ impl Cores {
             next += 1;
         }
         self.report();
+        if let Some(crash) = self.crash {
+            self.settle();
+            run(&self.machine, 2, &|| {
+                if cpu::number() != 0 {
+                    selftest::run(crash);
+                }
+            });
+        }
     }
 
     /// Says in one line what will not run.
@@ -334,7 +345,7 @@ fn serve(machine: Machine, number: usize, core: &Core) -> ! {
         if let Some(work) = unsafe { work.as_ref() } {
             work();
             core.work.store(null_mut(), Ordering::SeqCst);
-            machine::wake_sleepers();
+            machine::look_again();
         }
     }
 }

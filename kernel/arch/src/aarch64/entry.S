@@ -70,6 +70,7 @@ entered:
 
 // Leaves the number of event counters in x22. Event counter 0 counts instructions at EL1 and EL2 from here on (DDI 0487
 // §D13, PMU): PMEVTYPER.NSH includes EL2, INST_RETIRED is event 0x08.
+.global count_instructions
 count_instructions:
     mov     x22, #0
     mrs     x1, id_aa64dfr0_el1
@@ -98,6 +99,7 @@ count_instructions:
 
 // EL2 is left for good, with nothing trapped or virtualised. HCR_EL2.E2H goes to 0;
 // CPUs that only have E2H = 1 (no FEAT_E2H0) are not supported.
+.global leave_el2
 leave_el2:
     mov     x0, #1 << 31            // RW: EL1 is AArch64
     msr     hcr_el2, x0

@@ -27,6 +27,9 @@ static HUB: Once<Arc<IrqHub>> = Once::new();
 /// CPUs that sleep until something is served, a bit each: an interrupt is taken by one
 /// CPU and may be what another waits for.
 static SLEEPERS: AtomicU32 = AtomicU32::new(0);
+/// CPUs that are to look once more before they sleep, since what they wait for may have
+/// come after they looked.
+static LOOK: AtomicU32 = AtomicU32::new(0);
 
 /// Serves an interrupt's top half. Exception context. Says whether the interrupt
 /// could be asked for; if not it is still signalled.
@@ -34,13 +37,23 @@ pub(crate) fn take_interrupt() -> bool {
     cores::stop_if_told();
     let Some(hub) = HUB.get() else { return false };
     let taken = hub.take();
-    // What was noted is seen by who goes to sleep from here on.
-    fence(Ordering::SeqCst);
-    let others = SLEEPERS.load(Ordering::Relaxed) & !(1 << cpu::number());
-    if others != 0 && hub.is_pending() {
-        wake(others);
+    if cpu::count() > 1 {
+        // What was noted is seen by who goes to sleep from here on.
+        fence(Ordering::SeqCst);
+        let others = SLEEPERS.load(Ordering::Relaxed) & !(1 << cpu::number());
+        if others != 0 && hub.is_pending() {
+            wake(others);
+        }
     }
     taken
+}
+
+/// Something was done here that another CPU may wait for.
+pub(crate) fn look_again() {
+    let others = !(1 << cpu::number());
+    LOOK.fetch_or(others, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    wake(SLEEPERS.load(Ordering::Relaxed) & others);
 }
 
 /// Has CPU `number` look up from its sleep. Any context.
@@ -64,7 +77,10 @@ fn wake(which: u32) {
 impl Machine {
     /// Makes the hub, so that no interrupt has to, and takes interrupts.
     pub(crate) fn start() -> Self {
-        HUB.call_once(Arc::default);
+        let hub = HUB.call_once(Arc::<IrqHub>::default);
+        if cpu::count() > 1 {
+            hub.on_served(look_again);
+        }
         cpu::unmask_errors();
         cpu::unmask_interrupts();
         let frames = frames().expect("memory is set up before there is a machine");
@@ -74,6 +90,21 @@ impl Machine {
     /// The machine, once there is one.
     pub(crate) fn get() -> Option<Self> {
         Some(Self { frames: frames()? })
+    }
+
+    /// Sleeps, unless another CPU has done something since this one looked; one that
+    /// does so from here on ends the sleep.
+    fn sleep_among_others(self, deadline: Instant) {
+        let number = cpu::number();
+        let this = 1 << number;
+        SLEEPERS.fetch_or(this, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let told = LOOK.fetch_and(!this, Ordering::SeqCst) & this != 0;
+        let hub = self.irqs();
+        if !told && !hub.is_pending() && hub.wakes(number) {
+            timer::wait_until(deadline);
+        }
+        SLEEPERS.fetch_and(!this, Ordering::SeqCst);
     }
 
     #[inline]
@@ -115,16 +146,14 @@ impl Platform for Machine {
     }
 
     fn sleep(&self, deadline: Instant) {
-        let number = cpu::number();
         cpu::mask_interrupts();
-        SLEEPERS.fetch_or(1 << number, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
         // Masked, none can come between the look and the wait; a pending one ends
         // the wait all the same.
-        if !self.irqs().is_pending() && self.irqs().wakes(number) {
+        if cpu::count() > 1 {
+            self.sleep_among_others(deadline);
+        } else if !self.irqs().is_pending() {
             timer::wait_until(deadline);
         }
-        SLEEPERS.fetch_and(!(1 << number), Ordering::SeqCst);
         // As long as they are masked, what ended the wait costs no exception.
         take_interrupt();
         cpu::unmask_interrupts();

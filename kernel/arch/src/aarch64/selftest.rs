@@ -66,6 +66,15 @@ pub(crate) fn by_command_line(arguments: &str) {
         .for_each(run);
 }
 
+/// What `selftest=NAME@1` names: a crash for another CPU than the first.
+pub(crate) fn elsewhere(arguments: &str) -> Option<&'static str> {
+    let words = arguments.split_ascii_whitespace();
+    let mut names = words.filter_map(|word| word.strip_prefix("selftest=")?.strip_suffix("@1"));
+    let name = names.next()?;
+    let known = CRASHES.iter().find(|crash| crash.name == name)?;
+    Some(known.name)
+}
+
 fn read(at: u64) {
     // SAFETY: none. The fault is what is asked for.
     black_box(unsafe { (at as *const u64).read_volatile() });
