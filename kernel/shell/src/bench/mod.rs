@@ -1,6 +1,7 @@
 //! What things cost, in retired instructions: single operations counted one by one,
 //! on a counter that was checked first. `docs/performance.md` says how to read it.
 
+mod cores;
 mod disk;
 mod dma;
 mod engine;
@@ -18,6 +19,7 @@ use mastiff_dt::NodeId;
 use crate::commands::Failure;
 use crate::records::{BenchRecord, Record};
 use crate::shell::Shell;
+pub use cores::rows as cores;
 use meter::{Meter, Samples};
 
 /// One family of rows.

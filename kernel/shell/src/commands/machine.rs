@@ -99,7 +99,10 @@ pub fn bench<P: Platform>(
     arguments: &[&str],
     out: &mut Vec<Record>,
 ) -> Result<(), Failure> {
-    bench::run(shell, arguments.first().copied(), out)
+    match arguments.first() {
+        Some(&"cores") => bench::cores(shell, out),
+        name => bench::run(shell, name.copied(), out),
+    }
 }
 
 pub fn sleep<P: Platform>(

@@ -10,6 +10,7 @@ mod machine;
 mod space;
 mod supply;
 mod table;
+mod together;
 
 use alloc::format;
 use alloc::string::String;

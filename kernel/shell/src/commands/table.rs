@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mastiff_core::platform::Platform;
 
-use super::{Failure, devices, dma, help, hostile, iommu, machine, space, supply};
+use super::{Failure, devices, dma, help, hostile, iommu, machine, space, supply, together};
 use crate::records::Record;
 use crate::shell::Shell;
 
@@ -254,7 +254,7 @@ fn iommus<P: Platform>() -> [Command<P>; 6] {
     ]
 }
 
-fn masters<P: Platform>() -> [Command<P>; 5] {
+fn masters<P: Platform>() -> [Command<P>; 6] {
     [
         Command::new(
             "dma",
@@ -314,6 +314,18 @@ fn masters<P: Platform>() -> [Command<P>; 5] {
         .more(
             "hash reads all of the disk. read shows one block, or so many. bench counts the\n\
              instructions of a read, as the command of that name does.",
+        ),
+        Command::new(
+            "together",
+            "[times]",
+            (0, 1),
+            together::together,
+            "all CPUs map, unmap and do verified I/O at the same time",
+        )
+        .more(
+            "Each maps and unmaps a page and a list so many times, 1000 unless told\n\
+             otherwise, all in one domain, then reads and hashes the disk, mapping on. One\n\
+             has another master prove its DMA meanwhile.",
         ),
         Command::new(
             "run",
@@ -379,7 +391,7 @@ fn machine<P: Platform>() -> [Command<P>; 12] {
             .more("And instructions retired, where they can be counted exactly."),
         Command::new(
             "bench",
-            "[map | list | first | alloc | attach | disk | probe | table]",
+            "[map | list | first | alloc | attach | disk | probe | table | cores]",
             (0, 1),
             machine::bench,
             "what things cost, in instructions",
@@ -392,7 +404,9 @@ fn machine<P: Platform>() -> [Command<P>; 12] {
              probe: an attempt to bind a master, and an IOMMU, for which masters are unbound;\n\
              table: the first attachment in each part of the table of streams. Medians of at\n\
              least 1000 operations, and the most that one took. Fails where the CPU does not\n\
-             count instructions exactly.",
+             count instructions exactly. cores: mappings per second on one CPU, two, and so\n\
+             on, in one domain and in one of each CPU's own; only when asked for, and by\n\
+             the clock.",
         ),
         Command::new(
             "sleep",

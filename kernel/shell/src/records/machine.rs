@@ -44,6 +44,38 @@ pub struct CpuRecord {
     pub why: Option<String>,
 }
 
+/// What one CPU did while all of them were at it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TogetherRecord {
+    /// Its number.
+    pub cpu: usize,
+    /// How often it mapped and unmapped a page and a list.
+    pub maps: u64,
+    /// How often a master proved its DMA.
+    pub trips: u64,
+    /// Bytes of the disk that it read.
+    pub bytes: u64,
+    /// Their digest.
+    pub sha256: Option<String>,
+    /// Whether all of it went well.
+    pub ok: bool,
+    /// What did not.
+    pub error: Option<String>,
+}
+
+/// Mapping and unmapping on some CPUs at once.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScaleRecord {
+    /// Whether in one domain or in one of each CPU's own.
+    pub name: &'static str,
+    /// How many CPUs.
+    pub cpus: usize,
+    /// Mappings that were made and ended in a second, by all of them.
+    pub per_second: u64,
+    /// How many times as many as one CPU managed.
+    pub ratio: f32,
+}
+
 /// One interrupt.
 #[derive(Clone, Debug, Serialize)]
 pub struct IrqRecord {

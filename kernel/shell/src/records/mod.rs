@@ -24,8 +24,8 @@ pub use iommu::{
 };
 pub use isolation::{IsolationRecord, Reach};
 pub use machine::{
-    BootRecord, CommandRecord, CpuRecord, IrqRecord, LogRecord, MemoryRecord, StepRecord,
-    UptimeRecord,
+    BootRecord, CommandRecord, CpuRecord, IrqRecord, LogRecord, MemoryRecord, ScaleRecord,
+    StepRecord, TogetherRecord, UptimeRecord,
 };
 pub use supply::SwitchRecord;
 
@@ -88,6 +88,10 @@ pub enum Record {
     Switch(SwitchRecord),
     /// One CPU.
     Cpu(CpuRecord),
+    /// What one CPU did while all were at it.
+    Together(TogetherRecord),
+    /// Mapping on some CPUs at once.
+    Scale(ScaleRecord),
     /// One interrupt.
     Irq(IrqRecord),
     /// Memory in one use.

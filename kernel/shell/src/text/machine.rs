@@ -8,7 +8,7 @@ use super::View;
 use super::format::{count, dump, size};
 use crate::records::{
     BenchRecord, BootRecord, CommandRecord, CpuRecord, DataRecord, DmaRecord, IrqRecord, LogRecord,
-    MemoryRecord, SpaceRecord, StepRecord, UptimeRecord,
+    MemoryRecord, ScaleRecord, SpaceRecord, StepRecord, TogetherRecord, UptimeRecord,
 };
 
 pub fn boot(record: &BootRecord) -> View {
@@ -139,6 +139,33 @@ pub fn cpu(record: &CpuRecord) -> View {
             or_dash(record.number.map(|number| format!("{number}"))),
             or_dash(record.affinity.map(|affinity| format!("{affinity:#x}"))),
             or_dash(record.why.clone()),
+        ]),
+    )
+}
+
+pub fn together(record: &TogetherRecord) -> View {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    View::Row(
+        &["cpu", "maps", "trips", "read", "sha256", "error"],
+        Vec::from([
+            format!("{}", record.cpu),
+            format!("{}", record.maps),
+            format!("{}", record.trips),
+            size(record.bytes),
+            or_dash(&record.sha256),
+            or_dash(&record.error),
+        ]),
+    )
+}
+
+pub fn scale(record: &ScaleRecord) -> View {
+    View::Row(
+        &["bench", "CPUs", "maps/s", "ratio"],
+        Vec::from([
+            record.name.into(),
+            format!("{}", record.cpus),
+            format!("{}", record.per_second),
+            format!("{:.2}", record.ratio),
         ]),
     )
 }

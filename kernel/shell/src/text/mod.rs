@@ -89,6 +89,8 @@ fn view(record: &Record) -> View {
         Record::Data(data) => machine::data(data),
         Record::Switch(switch) => supply::switch(switch),
         Record::Cpu(cpu) => machine::cpu(cpu),
+        Record::Together(together) => machine::together(together),
+        Record::Scale(scale) => machine::scale(scale),
         Record::Irq(irq) => machine::irq(irq),
         Record::Memory(memory) => machine::memory(memory),
         Record::Log(log) => machine::log(log),

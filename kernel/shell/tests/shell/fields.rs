@@ -49,6 +49,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("data", "device space at faulted data"),
     ("switch", "name class supplier users on rate"),
     ("cpu", "cpu number affinity why"),
+    ("together", "cpu maps trips bytes sha256 ok error"),
+    ("scale", "name cpus per_second ratio"),
     ("irq", "intid count device"),
     ("memory", "name bytes"),
     (
@@ -87,7 +89,7 @@ fn all() -> Booted {
     bench.boot(&format!(
         "report=json run=\"help; devices; why orphan@4; why disk@1; isolation; tree; driver list; \
          iommu; streams; ste iommu@1000000 5; walk disk@1 {iova}; domains; \
-         dma read engine@2 0xabcd000; faults; space engine@2 attach b; dma verify; clocks; cpus; irqs; mem; dmesg; uptime; bench alloc; \
+         dma read engine@2 0xabcd000; faults; space engine@2 attach b; dma verify; clocks; cpus; together 2; bench cores; irqs; mem; dmesg; uptime; bench alloc; \
          hostile engine@2 read 0xabcd000; hostile engine@2 storm; \
          unbind iommu@1000000\""
     ))

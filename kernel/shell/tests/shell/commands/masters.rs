@@ -133,3 +133,54 @@ fn spaces_are_attached_and_switched() {
     assert!(fails("space engine@2 unmap 0x1000").contains("0x1000"));
     assert!(fails("space engine@2 nonsense").starts_with("usage: space"));
 }
+
+#[test]
+fn together_each_cpu_maps_and_reads_and_one_has_the_other_master_go_round() {
+    let bench = Bench::new();
+    let booted = bench.run("together 2 --json");
+    let part = booted.record("together");
+    assert_eq!((&part["cpu"], &part["trips"]), (&0.into(), &1.into()));
+    // Once for each stretch of the disk, too.
+    assert_eq!(part["maps"], 2 + BLOCKS);
+    assert_eq!(part["bytes"], BLOCKS * BLOCK as u64);
+    assert_eq!(
+        (&part["sha256"], &part["ok"]),
+        (&DIGEST.into(), &true.into())
+    );
+    assert_eq!(bench.sim.memory().live(), 0, "all is given back");
+}
+
+#[test]
+fn together_all_cpus_are_at_it() {
+    let bench = Bench::new();
+    bench.sim.set_cpus(3);
+    let booted = bench.run("unbind disk@1; together 40 --json; bench cores --json");
+    let parts = booted.records("together");
+    let column = |name: &str| -> Vec<u64> {
+        parts
+            .iter()
+            .filter_map(|part| part[name].as_u64())
+            .collect()
+    };
+    assert_eq!(
+        (column("cpu"), column("maps")),
+        (vec![0, 1, 2], vec![40; 3])
+    );
+    let mut trips = column("trips");
+    trips.sort_unstable();
+    assert_eq!(trips, [0, 0, 3], "one of them, every 16 times");
+    assert_eq!(bench.sim.memory().live(), 0, "all is given back");
+}
+
+#[test]
+fn together_what_goes_wrong_on_one_cpu_is_told_with_its_number() {
+    let bench = Bench::new();
+    let drivers = [bench.master("disk", Is::BrokenDisk), bench.iommu_driver()];
+    let booted = bench.boot_with(tree(), &drivers, "run=\"together 1\"");
+    assert_eq!(booted.ending, Ending::PowerOff(1));
+    assert!(
+        booted.text().contains("together 1: CPU 0: "),
+        "{}",
+        booted.text()
+    );
+}
