@@ -98,6 +98,12 @@ impl<P: Platform> Memory<P> {
         self.pages().store_pair(offset, values);
     }
 
+    /// Four of those.
+    #[inline]
+    pub fn store_quad(&self, offset: usize, values: [u64; 4]) {
+        self.pages().store_quad(offset, values);
+    }
+
     pub fn load_words<const N: usize>(&self, offset: usize) -> [u64; N] {
         core::array::from_fn(|word| self.load(offset + 8 * word))
     }

@@ -206,6 +206,12 @@ pub trait Pages: Send + Sync + Sized + 'static {
         self.store64(offset, values[0]);
         self.store64(offset + 8, values[1]);
     }
+    /// Stores four of those.
+    #[inline]
+    fn store_quad(&self, offset: usize, values: [u64; 4]) {
+        self.store_pair(offset, [values[0], values[1]]);
+        self.store_pair(offset + 16, [values[2], values[3]]);
+    }
     /// Copies out.
     fn read(&self, offset: usize, to: &mut [u8]);
     /// Copies in.

@@ -135,6 +135,18 @@ impl mastiff_core::platform::Pages for Pages {
         }
     }
 
+    #[inline]
+    fn store_quad(&self, offset: usize, values: [u64; 4]) {
+        if !offset.is_multiple_of(8) {
+            refuse(self.pa, self.len, offset, 32);
+        }
+        let words: *mut u64 = self.at(offset, 32).cast();
+        for (index, value) in values.into_iter().enumerate() {
+            // SAFETY: as for `load32`, all of them.
+            unsafe { AtomicU64::from_ptr(words.add(index)).store(value, Ordering::Relaxed) };
+        }
+    }
+
     fn read(&self, offset: usize, to: &mut [u8]) {
         let from = self.at(offset, to.len());
         // SAFETY: in bounds; `to` is ours alone, so it is no part of the pages.
@@ -199,7 +211,12 @@ mod tests {
         pages.store32(8188, 0x1234_5678);
         pages.store_pair(8176, [1, 2]);
         assert_eq!((pages.load64(8176), pages.load64(8184)), (1, 2));
-        pages.fill(8176, 16, 0xa5);
+        pages.store_quad(8160, [3, 4, 5, 6]);
+        assert_eq!(
+            [0, 8, 16, 24].map(|at| pages.load64(8160 + at)),
+            [3, 4, 5, 6]
+        );
+        pages.fill(8160, 32, 0xa5);
         pages.store32(8188, 0x1234_5678);
         pages.store64(0, u64::MAX);
         pages.write(7, b"abc");
@@ -218,6 +235,8 @@ mod tests {
         assert!(refused(&|| _ = pages.load64(8188)));
         assert!(refused(&|| pages.store_pair(8184, [0, 0])));
         assert!(refused(&|| pages.store_pair(4, [0, 0])));
+        assert!(refused(&|| pages.store_quad(8168, [0; 4])));
+        assert!(refused(&|| pages.store_quad(4, [0; 4])));
         assert!(refused(&|| pages.write(8190, b"abc")));
         assert!(refused(&|| pages.fill(usize::MAX, 2, 0)));
     }

@@ -307,8 +307,13 @@ impl<P: Platform> CommandQueue<P> {
         };
         let Extent { first, end } = extent;
         let slots = [first, first + 1].map(|position| self.ring.slot(position) * Command::BYTES);
-        self.memory.store_pair(slots[0], command.0);
-        self.memory.store_pair(slots[1], Command::SYNC.0);
+        let ([a, b], [c, d]) = (command.0, Command::SYNC.0);
+        if slots[1] != 0 {
+            self.memory.store_quad(slots[0], [a, b, c, d]);
+        } else {
+            self.memory.store_pair(slots[0], [a, b]);
+            self.memory.store_pair(slots[1], [c, d]);
+        }
         self.memory.publish_pair(slots, Command::BYTES);
         self.platform.barrier(Barrier::Publish);
         if self.turns.fill(extent, true, |end| self.show(end)) {

@@ -10,33 +10,35 @@
 /// The shape of a ring of 2^`log2` entries.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Ring {
-    log2: u32,
+    // One less than how many, which is what is needed most.
+    mask: u64,
 }
 
 impl Ring {
     pub const fn new(log2: u32) -> Self {
         // Index and wrap bit share the 20 bits of a register.
         assert!(log2 < 20);
-        Self { log2 }
+        let mask = (1 << log2) - 1;
+        Self { mask }
     }
 
     pub const fn log2(self) -> u32 {
-        self.log2
+        self.mask.count_ones()
     }
 
     pub const fn capacity(self) -> u64 {
-        1 << self.log2
+        self.mask + 1
     }
 
     /// Where in memory a position is, counted in entries.
     pub const fn slot(self, position: u64) -> usize {
-        (position & (self.capacity() - 1)) as usize
+        (position & self.mask) as usize
     }
 
     /// How often the ring was gone through up to a position, this time included; all
     /// that matters of it is the difference to other laps.
     pub const fn lap(self, position: u64) -> u32 {
-        ((position >> self.log2) as u32).wrapping_add(1)
+        ((position >> self.log2()) as u32).wrapping_add(1)
     }
 
     /// A position as a register shows it: index and wrap bit.

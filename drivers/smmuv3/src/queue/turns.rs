@@ -136,56 +136,90 @@ impl Turns {
     /// how far it may go, by this CPU or by one that is at it. Says whether by this one.
     #[inline(always)]
     pub fn fill(&self, extent: Extent, sync: bool, show: impl Fn(u64)) -> bool {
+        let Extent { first, end } = extent;
+        let (won, lost) = (Ordering::Acquire, Ordering::Relaxed);
+        let idle = first << 1;
+        let alone = self.shown.compare_exchange(idle, idle | BUSY, won, lost);
+        if alone.is_err() {
+            return self.fill_among_others(extent, sync, &show);
+        }
+        // All before is shown, so this is next.
+        if sync {
+            self.note_sync(end);
+        }
+        show(end);
+        if self.leave(end) {
+            self.show_more(&show);
+        }
+        true
+    }
+
+    /// Says what is filled to whoever gets there.
+    #[cold]
+    fn fill_among_others(&self, extent: Extent, sync: bool, show: &impl Fn(u64)) -> bool {
         let end = extent.end << 1 | u64::from(sync);
         if let Some(place) = self.ends.get(self.ring.slot(extent.first)) {
             place.store(end, Ordering::Release);
         }
-        // Either it is seen below, or by whoever is at it, after it was done.
+        // Either it is seen from here, or by whoever is at it, after it was done.
         fence(Ordering::SeqCst);
+        self.show_more(show) >= extent.end
+    }
+
+    /// Shows what is filled, unless somebody is at it; how far this CPU got, or 0.
+    #[cold]
+    fn show_more(&self, show: &impl Fn(u64)) -> u64 {
+        let mut done = 0;
         let mut shown = self.shown.load(Ordering::Relaxed);
-        let mut own = false;
         while shown & BUSY == 0 {
             let (won, lost) = (Ordering::Acquire, Ordering::Relaxed);
-            if let Err(now) = self
-                .shown
-                .compare_exchange_weak(shown, shown | BUSY, won, lost)
-            {
+            let busy = shown | BUSY;
+            if let Err(now) = self.shown.compare_exchange(shown, busy, won, lost) {
                 shown = now;
                 continue;
             }
-            let end = self.show_from(shown >> 1, &show);
-            own |= end >= extent.end;
-            self.shown.store(end << 1, Ordering::Release);
-            fence(Ordering::SeqCst);
-            if self.filled(end).is_none() {
+            let end = self.show_from(shown >> 1, show);
+            if end > shown >> 1 {
+                done = end;
+            }
+            if !self.leave(end) {
                 break;
             }
             shown = self.shown.load(Ordering::Relaxed);
         }
-        own
+        done
     }
 
     /// Shows all that is filled from `from` on; how far that is.
-    #[inline(always)]
     fn show_from(&self, from: u64, show: &impl Fn(u64)) -> u64 {
         let mut end = from;
-        let mut syncs = 0;
         while let Some((next, sync)) = self.filled(end) {
             end = next;
             if sync != 0 {
-                syncs += 1;
-                let last = self.synced.load(Ordering::Relaxed);
-                self.earlier.store(last, Ordering::Relaxed);
-                self.synced.store(next, Ordering::Release);
+                self.note_sync(next);
             }
-        }
-        if syncs != 0 {
-            let before = self.syncs.load(Ordering::Relaxed);
-            self.syncs.store(before + syncs, Ordering::Relaxed);
         }
         if end != from {
             show(end);
         }
         end
+    }
+
+    /// A sync is shown, before `end`.
+    #[inline(always)]
+    fn note_sync(&self, end: u64) {
+        let before = self.syncs.load(Ordering::Relaxed);
+        self.syncs.store(before + 1, Ordering::Relaxed);
+        let last = self.synced.load(Ordering::Relaxed);
+        self.earlier.store(last, Ordering::Relaxed);
+        self.synced.store(end, Ordering::Release);
+    }
+
+    /// Lets others at it; whether there is more by now that nobody may be at.
+    #[inline(always)]
+    fn leave(&self, end: u64) -> bool {
+        self.shown.store(end << 1, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.filled(end).is_some()
     }
 }

@@ -29,7 +29,7 @@ use mastiff_testkit::fake_iommu::FakeIommu;
 
 use console::Console;
 pub use console::{Booted, all_records};
-pub use disk::{BLOCK, DIGEST, content};
+pub use disk::{BLOCK, BLOCKS, DIGEST, content};
 use function::Function;
 pub use master::Is;
 use master::MasterDriver;
