@@ -129,6 +129,20 @@ fn a_list_waits_as_one() {
 }
 
 #[test]
+fn ranges_of_any_length_leave_the_tables_at_once() {
+    let (bench, dma) = lazy();
+    for len in [1, 3, 16, 17, 48, 511, 513].map(|pages| pages * PAGE) {
+        let lent = lend(&dma, dma.pages(len).unwrap());
+        let first = lent.iova().0;
+        let _pages = lent.unmap().unwrap();
+        // Nothing is cached of it, so the tables are all that counts.
+        for at in (first..first + len).step_by(PAGE as usize) {
+            assert_eq!(bench.read(STREAM, at), ABORTED, "{at:#x} of {len:#x}");
+        }
+    }
+}
+
+#[test]
 fn what_is_freed_is_out_of_reach_first() {
     let (bench, dma) = lazy();
     let reach = |at: u64| bench.write(STREAM, at, 1);
