@@ -1,7 +1,8 @@
 //! Suspending loses the registers; resuming brings the same mappings back.
 
-use mastiff_core::addr::{Iova, PAGE, StreamId};
+use mastiff_core::addr::{Iova, PAGE, PhysAddr, StreamId};
 use mastiff_core::error::Fault;
+use mastiff_core::iommu::{Hint, Permission};
 use mastiff_core::platform::Pages;
 use mastiff_testkit::bus::BusError;
 use mastiff_testkit::inject::Step;
@@ -101,6 +102,10 @@ fn what_changes_meanwhile_counts_afterwards() {
     let (at, len) = ((4 << 20) - PAGE, (2 << 20) + 2 * PAGE);
     map_at(&domain, at, 0x4040_0000 - PAGE, len).unwrap();
     assert_eq!(domain.unmap(Iova(at), len), Ok(()));
+    // Nor on the short way for one page.
+    let (none, pa, access) = (Hint::default(), PhysAddr(0x4040_0000), Permission::Read);
+    let hint = domain.map_near(none, Iova(at), pa, PAGE, access).unwrap();
+    assert_eq!(domain.unmap_near(hint, Iova(at), PAGE), Ok(()));
     assert_eq!(bench.consumed(), before);
     assert!(matches!(
         domain.attach(StreamId(9)),
